@@ -19,24 +19,23 @@ if TYPE_CHECKING:
 _PROGRAMS = ("from multiprocessing.spawn import ", "from multiprocessing.forkserver import ")
 
 # Nothing says that the child's sys.path leads to this zexec: `python -m zexec` may have found it in the current
-# directory, which a script does not have on its path. Hence the path, for the time of this one import.
+# directory, which a script does not have on its path. Hence the path, for the time of the patch.
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_PATCH = (
-    f"import sys; sys.path.insert(0, {_ROOT!r}); from zexec.cli import patch; "
-    "del sys.path[0]; patch.install(); del sys, patch; "
-)
 
 
-def patch_children(util: ModuleType) -> None:
-    """Replace `spawnv_passfds` of multiprocessing.util, which starts every interpreter that multiprocessing needs."""
+def patch_children(util: ModuleType, statement: str) -> None:
+    """Have every interpreter that multiprocessing starts, but its resource tracker, execute a statement first.
+
+    Args:
+        util: multiprocessing.util, whose `spawnv_passfds` starts them.
+        statement: What to execute. It may import zexec, and should leave no name behind.
+    """
     launch = util.spawnv_passfds
+    first = f"import sys; sys.path.insert(0, {_ROOT!r}); {statement}; del sys.path[0], sys; "
 
     def spawnv_passfds(path: str | bytes, args: Sequence[str | bytes], passfds: Sequence[int]) -> int:
-        pid: int = launch(path, [_patched(arg) for arg in args], passfds)
+        args = [first + arg if isinstance(arg, str) and arg.startswith(_PROGRAMS) else arg for arg in args]
+        pid: int = launch(path, args, passfds)
         return pid
 
     util.spawnv_passfds = spawnv_passfds  # type: ignore[attr-defined]
-
-
-def _patched(arg: str | bytes) -> str | bytes:
-    return _PATCH + arg if isinstance(arg, str) and arg.startswith(_PROGRAMS) else arg

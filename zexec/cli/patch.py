@@ -87,19 +87,29 @@ _NAMES = {
     "concurrent.futures": _EXECUTOR,
     "concurrent.futures.process": _EXECUTOR,
 }
-_FINDER = AfterImport({**dict.fromkeys(_NAMES, _patch_module), "multiprocessing.util": patch_children})
 
 
-def install() -> None:
+def install(engines: int | None = None) -> None:
     """Replace the stdlib's process pools by zexec's, in this process and in all that multiprocessing starts from it.
 
     It is meant to come before the program's first import. Modules that were imported earlier (by a sitecustomize, say)
     are patched as well, and where they hold one of the stdlib's classes they get ours in its place; a subclass that
     somebody has already made is left as it is. To call it again changes nothing.
+
+    Args:
+        engines: How many engines a pool or executor gets that is not told; by default as many as the stdlib's.
     """
-    if _FINDER in sys.meta_path:
+    if any(isinstance(finder, AfterImport) for finder in sys.meta_path):
         return
-    _FINDER.install()
+
+    def set_default(pool: ModuleType) -> None:
+        pool._default_processes = engines  # type: ignore[attr-defined]
+
+    def patch_children_too(util: ModuleType) -> None:
+        patch_children(util, f"from zexec.cli import patch; patch.install({engines}); del patch")
+
+    actions = {**dict.fromkeys(_NAMES, _patch_module), "multiprocessing.util": patch_children_too}
+    AfterImport({**actions, "zexec.pool": set_default}).install()
     for home in ("multiprocessing.pool", "concurrent.futures.process"):
         if home in sys.modules:
             _rebind(vars(sys.modules[home])[_NAMES[home][0]], sys.modules[home])

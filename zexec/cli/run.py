@@ -6,7 +6,6 @@ the program's, dashes and all. argparse does not do that, and takes longer to im
 
 from __future__ import annotations
 
-import os
 import sys
 
 from zexec.cli import patch, program
@@ -28,10 +27,6 @@ processes that it starts. All else is as in `python SCRIPT` and `python -m MODUL
               (default: as many as the stdlib would give it processes)
   -h, --help  show this text
 """
-
-# How many engines a Pool or Executor has that was not told. An environment variable, because it has to reach the
-# program's children and theirs, and because programs that import zexec themselves may be told in the same way.
-ENGINES_VARIABLE = "ZEXEC_ENGINES"
 
 
 class _UsageError(Exception):
@@ -55,9 +50,7 @@ def main(argv: list[str]) -> int:
     except _UsageError as error:
         print(f"{USAGE}python -m zexec run: error: {error}", file=sys.stderr)
         return 2
-    if engines is not None:
-        os.environ[ENGINES_VARIABLE] = str(engines)
-    patch.install()
+    patch.install(engines)
     if module is not None:
         program.run_module(module, args)
     else:

@@ -1,0 +1,1 @@
+"""Scheduling as a pure state machine. See ``scheduler``."""

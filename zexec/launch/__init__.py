@@ -1,0 +1,1 @@
+"""How engines come to be, one kind per file."""

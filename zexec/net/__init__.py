@@ -1,0 +1,1 @@
+"""Sockets and the loop that owns them; the only importer of zmq."""

@@ -1,0 +1,1 @@
+"""Bytes <-> messages and objects, without sockets. See ``frames`` and ``pickling``."""

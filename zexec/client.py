@@ -1,0 +1,350 @@
+"""Client: a connection to a hub. Pool, Executor and the views translate to its ``submit`` and ``submit_map``.
+
+It pickles calls in the caller's thread (so that errors and later changes of the arguments behave as the caller expects),
+gives tasks to its link, and turns outcomes into settled results. The link is a seam: anything that accepts tasks and reports
+outcomes will do; today that is a hub in a thread of this process (``zexec.hub.thread``).
+
+Threads: outcomes arrive in the link's io thread, which runs no user code. Callbacks run in the callback thread, one after
+the other, so that one that blocks, waits for another result or closes the pool stops nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from zexec.core.events import Broke, CancelAll, CancelWanted, CancelWithdrawn, Closed, Event, Terminated
+from zexec.messages import CALL, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
+from zexec.options import DEFAULT, Options
+from zexec.outcomes import Face
+from zexec.result import LOGGER, AsyncResult, MapResult
+from zexec.wire.pickling import FunctionPickler, MainModule, dump_call, dumps
+
+#: Seconds that ``cancel`` waits for an engine's word before it says no. Answers take well under a millisecond; an engine
+#: that is stopped or starved gives none.
+CANCEL_WAIT = 1.0
+
+
+class Link(Protocol):
+    """What a client needs of a hub, wherever that is."""
+
+    over: threading.Event
+
+    def start(self, begin: bool) -> None: ...
+    def submit(self, task: Task) -> None: ...
+    def submit_bulk(self, tasks: Iterable[Task]) -> None: ...
+    def tell(self, event: Event) -> None: ...
+    def is_running(self, task_id: int) -> bool: ...
+    def story(self, task_id: int) -> list[tuple[float, str]]: ...
+    def processes(self) -> dict[int, Any]: ...
+    def kill_engines(self, force: bool) -> None: ...
+    def broken(self) -> Any: ...
+    def join(self, timeout: float | None = None) -> None: ...
+
+
+class ClosedError(Exception):
+    """Internal: a submit came after the end. The face turns it into what the stdlib raises."""
+
+
+#: receives the outcome of one chunk: (offset of its first item, items in it, outcome)
+ChunkSink = Callable[[int, int, Outcome], None]
+
+
+class Client:
+    """See the module.
+
+    Args:
+        face: the interface that this client serves, for exceptions and messages.
+        forked: whether engines are forked from this process, and so have its ``__main__`` as it is now.
+    """
+
+    def __init__(self, face: Face, forked: bool) -> None:
+        self.face = face
+        self._forked = forked
+        self._link: Link
+        self._functions: FunctionPickler
+        self._ids = count(1)
+        #: who waits for the outcome of each task: a result, or for a chunk (sink, start, size)
+        self._open: dict[int, AsyncResult | tuple[ChunkSink, int, int]] = {}
+        #: threads that wait for the word on a cancel, by task id
+        self._cancels: dict[int, threading.Event] = {}
+        # _gate makes "check that we are open, then give it to the link" one step against ``close``.
+        self._gate = threading.Lock()
+        self._closed = False
+        self._started = False
+        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._caller: threading.Thread | None = None
+        self._caller_gate = threading.Lock()
+
+    # -- life ------------------------------------------------------------------------------------------------------------------------
+
+    def start(self, link: Link, begin: bool) -> None:
+        """Start the link, and with ``begin`` all engines."""
+        self._functions = FunctionPickler(MainModule(self._forked))
+        self._link = link
+        link.start(begin)
+        self._started = True
+
+    def close(self) -> None:
+        """Accept no more tasks; engines leave when those that are open have ended. Returns at once."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+        self._link.tell(Closed())
+
+    def terminate(self, timeout: float | None = None) -> None:
+        """Settle everything that is open, end all engines, wait for that."""
+        with self._gate:
+            self._closed = True
+        if not self._link.over.is_set():
+            self._link.tell(Terminated())
+        self.join(timeout)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until all has ended: tasks, engines, callbacks, threads."""
+        self._link.join(timeout)
+        caller = self._caller
+        if caller is not None and caller is not threading.current_thread() and self._link.over.is_set():
+            caller.join(timeout)
+
+    def break_off(self, reason: str, force: bool) -> None:
+        """End the engines' processes now; what is open fails as broken."""
+        with self._gate:
+            self._closed = True
+        self._link.tell(Broke(reason))
+        self._link.tell(Closed())
+        self._link.kill_engines(force)
+
+    @property
+    def broken(self) -> Any:
+        """Why nothing can run any more, or None."""
+        return self._link.broken()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def over(self) -> bool:
+        """Whether everything has ended."""
+        return self._link.over.is_set()
+
+    def processes(self) -> dict[int, Any]:
+        """The engines' processes by engine id."""
+        return self._link.processes()
+
+    def kill_engines(self, force: bool) -> None:
+        self._link.kill_engines(force)
+
+    # -- tasks -------------------------------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options = DEFAULT,
+        callback: Callable[[Any], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+    ) -> AsyncResult:
+        """Run ``f(*args, **kwargs)`` on an engine.
+
+        What cannot be pickled fails the result, not the call, as in the stdlib.
+
+        Raises:
+            ClosedError: the client was closed.
+        """
+        if self._closed:
+            raise ClosedError
+        try:
+            function = self._functions.of(f)
+            payload = dump_call(args, kwargs)
+        except Exception as e:
+            failed = AsyncResult(self, self.face, getattr(f, "__qualname__", repr(f)), callback, error_callback)
+            failed._finish(None, e)
+            return failed
+        result = AsyncResult(self, self.face, function.name, callback, error_callback)
+        task = Task(next(self._ids), function, CALL, payload)
+        if options is not DEFAULT:
+            _apply(options, task)
+        result._task_id = task.id
+        with self._gate:
+            if self._closed:
+                raise ClosedError
+            self._open[task.id] = result
+            self._link.submit(task)
+        return result
+
+    def submit_map(
+        self,
+        f: Callable[..., Any],
+        items: Sequence[Any],
+        chunksize: int,
+        star: bool,
+        options: Options = DEFAULT,
+        return_exceptions: bool = False,
+        callback: Callable[[Any], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+    ) -> MapResult:
+        """Run ``f`` on each item (or ``f(*item)`` with ``star``), ``chunksize`` items to a task."""
+        if self._closed:
+            raise ClosedError
+        name = getattr(f, "__qualname__", repr(f))
+        result = MapResult(self, self.face, name, len(items), return_exceptions, callback, error_callback)
+        if not items:
+            result._complete()
+            return result
+        try:
+            function = self._functions.of(f)
+        except Exception as e:
+            result._left = 0
+            result._finish(None, e)
+            return result
+        kind = (STARMAP | MAP if star else MAP) | (KEEP_GOING if return_exceptions else 0)
+        chunks = [(start, items[start : start + chunksize]) for start in range(0, len(items), chunksize)]
+        self.submit_chunks(function, kind, chunks, result._arrive_chunk, options, result._ids)
+        return result
+
+    def submit_chunks(
+        self,
+        function: Function,
+        kind: int,
+        chunks: Iterable[tuple[int, Sequence[Any]]],
+        sink: ChunkSink,
+        options: Options = DEFAULT,
+        ids: list[int] | None = None,
+    ) -> None:
+        """Submit chunks, pairs of the first item's index and the items. ``sink`` gets each one's outcome.
+
+        A chunk that cannot be pickled is reported to the sink at once, like any failure.
+        """
+        tasks = []
+        failed = []
+        for start, chunk in chunks:
+            size = len(chunk)
+            try:
+                payload = dumps(chunk)
+            except Exception as e:
+                failed.append((start, size, e))
+                continue
+            task = Task(next(self._ids), function, kind, payload, size)
+            if options is not DEFAULT:
+                _apply(options, task)
+            self._open[task.id] = (sink, start, size)
+            tasks.append(task)
+        if ids is not None:
+            ids.extend([task.id for task in tasks])
+        with self._gate:
+            closed = self._closed
+            if not closed:
+                self._link.submit_bulk(tasks)
+        if closed:
+            for task in tasks:
+                self._open.pop(task.id, None)
+            raise ClosedError
+        for start, size, error in failed:
+            sink(start, size, local_failure(error))
+
+    def function(self, f: Callable[..., Any]) -> Function:
+        """A callable as it travels. Raises what pickling it raises."""
+        return self._functions.of(f)
+
+    def is_running(self, result: AsyncResult) -> bool:
+        return self._link.is_running(result._task_id)
+
+    def story(self, result: AsyncResult) -> list[tuple[float, str]]:
+        """What happened to a result's task: pairs of a time (``time.monotonic()``) and a sentence."""
+        return self._link.story(result._task_id)
+
+    def cancel(self, result: AsyncResult, running: bool) -> None:
+        """Ask for a task back; wait until it is cancelled or known to run."""
+        if isinstance(result, MapResult):
+            for task_id in result._ids:
+                if task_id in self._open:
+                    self._link.tell(CancelWanted(task_id, running))
+            result.wait(CANCEL_WAIT)
+            return
+        task_id = result._task_id
+        answer = self._cancels.setdefault(task_id, threading.Event())
+        self._link.tell(CancelWanted(task_id, running))
+        # Settled or refused, either sets it; a result that is settled already sets it here.
+        if result.done():
+            answer.set()
+        if not answer.wait(CANCEL_WAIT if not running else None):
+            self._link.tell(CancelWithdrawn(task_id))
+        self._cancels.pop(task_id, None)
+
+    def cancel_waiting(self) -> None:
+        """Cancel every task that no engine has started."""
+        self._link.tell(CancelAll())
+
+    def withdraw(self, task_ids: Iterable[int]) -> None:
+        """Cancel those of these tasks that no engine has started; do not wait for that."""
+        for task_id in task_ids:
+            if task_id in self._open:
+                self._link.tell(CancelWanted(task_id))
+
+    # -- what the link reports, in its io thread ------------------------------------------------------------------------------------
+
+    def deliver(self, outcomes: list[Outcome], refused: list[int]) -> None:
+        """Settle results."""
+        pop = self._open.pop
+        for outcome in outcomes:
+            waiting = pop(outcome[0], None)
+            if type(waiting) is AsyncResult:
+                waiting._arrive(outcome)
+            elif waiting is not None:
+                sink, start, size = waiting  # type: ignore[misc]
+                sink(start, size, outcome)
+        if self._cancels:
+            for task_id in [outcome[0] for outcome in outcomes] + refused:
+                answer = self._cancels.get(task_id)
+                if answer is not None:
+                    answer.set()
+
+    def ended(self) -> None:
+        """The link has ended: whatever is still open never ran."""
+        self.deliver([(task_id, TERMINATED, None, None, -1, 0.0, 0.0) for task_id in list(self._open)], [])
+        with self._caller_gate:
+            self._calls.put(None)
+
+    # -- the callback thread -----------------------------------------------------------------------------------------------------------
+
+    def call_soon(self, call: Callable[..., Any], *args: Any) -> None:
+        """Run ``call(*args)`` in the callback thread, which is started when it is first needed."""
+        with self._caller_gate:
+            self._calls.put((call, args))
+            if self._caller is None:
+                self._caller = threading.Thread(target=self._run_calls, name="zexec-callbacks", daemon=True)
+                self._caller.start()
+
+    def _run_calls(self) -> None:
+        while True:
+            item = self._calls.get()
+            if item is None:
+                return
+            call, args = item
+            try:
+                call(*args)
+            except BaseException:
+                LOGGER.exception("a callback raised")
+            # Hold nothing while waiting for the next.
+            del item, call, args
+
+
+def local_failure(error: BaseException) -> Outcome:
+    """The outcome for something that failed here, before it was submitted."""
+    from zexec.messages import LOCAL
+
+    return (-1, LOCAL, None, error, -1, 0.0, 0.0)
+
+
+def _apply(options: Options, task: Task) -> None:
+    task.timeout = options.timeout
+    task.retries = options.retries
+    task.priority = options.priority
+    task.targets = options.targets

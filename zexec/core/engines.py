@@ -1,0 +1,31 @@
+"""What the scheduler knows about one engine."""
+
+from __future__ import annotations
+
+from zexec.messages import Task
+
+STARTING = "starting"
+UP = "up"
+LEAVING = "leaving"
+
+
+class Engine:
+    """One incarnation of an engine. A replacement is another one, with a serial of its own, in the same place."""
+
+    __slots__ = ("allowance", "asked", "held", "id", "load", "next_seq", "progress", "serial", "state", "stirred")
+
+    def __init__(self, serial: int, id: int, allowance: int | None) -> None:
+        self.serial = serial  #: unique for ever
+        self.id = id  #: the place it fills
+        self.state = STARTING
+        #: what was sent to it and has not come back, by its number there; in the order in which it runs them
+        self.held: dict[int, Task] = {}
+        self.next_seq = 0  #: number of the next task sent to it
+        self.load = 0.0  #: sum of the costs of what it holds, in seconds
+        self.progress = 0.0  #: when it last took or returned anything
+        self.allowance = allowance  #: tasks it may still be sent, None for any number
+        self.asked: set[int] = set()  #: numbers it was asked to give back and has not answered for
+        self.stirred: int | None = None  #: the number it was interrupted for, until that ends
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.id}/{self.serial} {self.state} holds {len(self.held)}>"

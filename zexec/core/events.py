@@ -1,0 +1,121 @@
+"""What the scheduler is told. Bulk wherever the world is bulk, so that the cost per task stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zexec.messages import Death, ResultRecord, Task
+
+
+@dataclass(slots=True)
+class Submitted:
+    """Tasks to run, in the order in which they should start."""
+
+    tasks: Sequence[Task]
+
+
+@dataclass(slots=True)
+class EngineUp:
+    """An engine is ready for tasks. ``id`` says which place it fills."""
+
+    serial: int
+    id: int
+
+
+@dataclass(slots=True)
+class EngineDown:
+    """An engine is gone.
+
+    ``started`` is the highest number that it is known to have started, or None where nobody knows; then the oldest task
+    it held counts as the one that ran.
+    """
+
+    serial: int
+    death: Death
+    started: int | None = None
+
+
+@dataclass(slots=True)
+class Ran:
+    """An engine's results."""
+
+    serial: int
+    records: Sequence[ResultRecord]
+
+
+@dataclass(slots=True)
+class Running:
+    """A task with a time-out has started."""
+
+    serial: int
+    seq: int
+
+
+@dataclass(slots=True)
+class GaveBack:
+    """An engine's answer to TakeBack."""
+
+    serial: int
+    asked: Sequence[int]
+    given: Sequence[int]
+
+
+@dataclass(slots=True)
+class CancelWanted:
+    """Somebody wants a task cancelled; ``running`` also if it has started."""
+
+    task_id: int
+    running: bool = False
+
+
+@dataclass(slots=True)
+class CancelWithdrawn:
+    """They have stopped waiting for the answer: the task is to run after all."""
+
+    task_id: int
+
+
+@dataclass(slots=True)
+class CancelAll:
+    """Cancel every task that has not been sent to an engine, ask for those that have."""
+
+
+@dataclass(slots=True)
+class Broke:
+    """The cluster cannot run tasks any more (the initializer failed, say)."""
+
+    detail: Any
+
+
+@dataclass(slots=True)
+class Closed:
+    """No task will be submitted any more; finish those that are open."""
+
+
+@dataclass(slots=True)
+class Terminated:
+    """Settle everything that is open, at once, as terminated."""
+
+
+@dataclass(slots=True)
+class Tick:
+    """Time has passed: a deadline may be due."""
+
+
+Event = (
+    Submitted
+    | EngineUp
+    | EngineDown
+    | Ran
+    | Running
+    | GaveBack
+    | CancelWanted
+    | CancelWithdrawn
+    | CancelAll
+    | Broke
+    | Closed
+    | Terminated
+    | Tick
+)

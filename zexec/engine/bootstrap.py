@@ -1,0 +1,51 @@
+"""Where an engine process begins, under every start method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from zexec.engine.engine import Engine, EngineSpec
+
+
+class ByValue:
+    """A callable that travels by value, for an initializer that cannot be imported on the other side."""
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        self._f = f
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import cloudpickle
+
+        return _load, (cloudpickle.dumps(self._f),)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._f(*args)
+
+
+def _load(data: bytes) -> Any:
+    import pickle
+
+    return ByValue(pickle.loads(data))
+
+
+def serve(spec: EngineSpec, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
+    """Run an engine in this process until it is told to leave."""
+    engine = Engine(spec)
+
+    def initialize() -> None:
+        if initializer is not None:
+            try:
+                initializer(*initargs)
+            except BaseException:
+                # As the stdlib's executor does; its users look for this line in the log of 'concurrent.futures'.
+                import logging
+
+                logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+                raise
+
+    try:
+        engine.run(initialize)
+    except Exception:
+        # The hub has been told why; a traceback on stderr would only say it again.
+        raise SystemExit(1) from None

@@ -1,0 +1,249 @@
+"""An engine: a process that runs tasks.
+
+::
+
+    main thread                                   io thread
+    ───────────                                   ─────────
+    receives bulks of tasks, runs them            receives control: revoke, interrupt
+    one by one, sends results in bulk             sends results that have waited too long
+          │  ▲                                          │  ▲
+          ▼  │ DEALER "T"                               ▼  │ DEALER "C"
+    ──────────────────────────── hub's ROUTER ────────────────────────────
+
+The main thread runs tasks, because signals and C libraries expect that, and talks to the hub by itself, because a hop through
+another thread would double the time of a short task. The io thread answers while the main thread is deep in a task, ends the
+process when the client that started it is gone, and otherwise sleeps.
+
+What the two share, and why it is safe
+  ``_started``, ``_revoked``  under ``_lock``: a task starts, or is given back, never both and never neither.
+  ``_unsent``  a deque: one thread appends, both take from the left; each result is taken once because popleft is atomic.
+  ``_ticking``  a hint. At worst a tick too many, or a flush one tick later.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from time import monotonic
+from typing import Any
+
+from zexec.engine.ledger import Ledger
+from zexec.engine.runner import Runner, TaskInterrupted
+from zexec.errors import ProtocolError
+from zexec.messages import (
+    EngineInfo,
+    Hello,
+    InitFailed,
+    Interrupt,
+    ResultRecord,
+    Results,
+    Returned,
+    Revoke,
+    Started,
+    Stop,
+    Tasks,
+)
+from zexec.net.channels import EngineChannel, Waiter, new_context
+from zexec.wire.pickling import dump_report
+
+#: A result waits at most this long for others to share its message, in seconds.
+FLUSH = 0.001
+#: How often the io thread looks whether such a result waits, while the engine is busy, in ms; and how often when it is not.
+TICK_MS, IDLE_MS = 2, 1000
+#: Ticks without anything to send after which the io thread goes back to sleep.
+QUIET = 25
+
+
+@dataclass
+class EngineSpec:
+    """All that an engine must know to start. Plain data: it is pickled under spawn."""
+
+    endpoint: str
+    serial: int
+    id: int
+    allowance: int | None
+    ledger: str | None
+    #: pid of the process whose death ends this engine, where it is the direct parent
+    parent: int | None
+
+
+class Engine:
+    """The engine's two threads and what they share."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.info = EngineInfo(spec.serial, spec.id, os.getpid(), socket.gethostname(), spec.allowance)
+        self.runner = Runner()
+        self._ledger = Ledger(spec.ledger) if spec.ledger else None
+        self._context = new_context()
+        self._tasks = EngineChannel(self._context, spec.endpoint, b"T", spec.serial)
+        self._unsent: deque[ResultRecord] = deque()
+        self._first_unsent = 0.0
+        self._lock = threading.Lock()
+        #: number of the newest task that has started
+        self._started = -1
+        #: numbers that were given back before they started
+        self._revoked: set[int] = set()
+        #: number of the task that is to be interrupted
+        self._interrupting: int | None = None
+        self._ticking = False
+        self._leaving = False
+        self._waiter = Waiter()
+        self._io = threading.Thread(target=self._run_io, name="zexec-engine-io", daemon=True)
+        self._main_ident = threading.get_ident()
+
+    # -- main thread -----------------------------------------------------------------------------------------------------------
+
+    def run(self, initialize: Callable[[], None]) -> None:
+        """Serve until told to stop. Returns when the engine may leave."""
+        signal.signal(signal.SIGINT, self._on_sigint)
+        self._io.start()
+        try:
+            try:
+                initialize()
+            except BaseException as e:
+                self._tasks.send(InitFailed(dump_report(e, skip=2)))
+                raise
+            self._tasks.send(Hello(self.info, "T"))
+            self._serve()
+        finally:
+            self._leave()
+
+    def _serve(self) -> None:
+        while True:
+            message = self._tasks.receive()
+            if type(message) is Tasks:
+                self.runner.learn(message.functions, message.forget)
+                self._run_bulk(message)
+            elif type(message) is Stop:
+                return
+            del message
+
+    def _run_bulk(self, bulk: Tasks) -> None:
+        run, ledger, lock, unsent = self.runner.run, self._ledger, self._lock, self._unsent
+        seq = bulk.base - 1
+        last = bulk.base + len(bulk.tasks) - 1
+        for digest, kind, payload, timeout in bulk.tasks:
+            seq += 1
+            with lock:
+                if self._revoked and seq in self._revoked:
+                    self._revoked.discard(seq)
+                    continue
+                self._started = seq
+            if ledger is not None:
+                ledger.start(seq)
+            if timeout is not None:
+                self._tasks.send(Started(seq))
+            record = (seq, *run(digest, kind, payload))
+            del payload
+            now = monotonic()
+            if not unsent:
+                self._first_unsent = now
+            unsent.append(record)
+            del record
+            if seq == last or now - self._first_unsent >= FLUSH:
+                self._flush(self._tasks)
+            elif not self._ticking:
+                # The next task may be a long one: let the io thread see to what waits.
+                self._ticking = True
+                self._waiter.wake()
+        bulk.tasks = ()
+        self._flush(self._tasks)
+        _flush_std_streams()
+
+    def _flush(self, channel: EngineChannel) -> bool:
+        records: list[ResultRecord] = []
+        try:
+            while True:
+                records.append(self._unsent.popleft())
+        except IndexError:
+            pass
+        if records:
+            channel.send(Results(records))
+        return bool(records)
+
+    def _on_sigint(self, signum: int, frame: Any) -> None:
+        # Ctrl-C in a terminal reaches every process of the program. What it means is the client's to decide; an engine
+        # raises only if the hub asked for it, and only inside the task it asked for.
+        if self.runner.in_task and self._interrupting == self._started:
+            self._interrupting = None
+            raise TaskInterrupted("the task was interrupted")
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self._waiter.wake()
+        self._io.join()
+        self._flush(self._tasks)
+        self._tasks.close()
+        self._context.term()
+        self._waiter.close()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    # -- io thread ---------------------------------------------------------------------------------------------------------------
+
+    def _run_io(self) -> None:
+        control = EngineChannel(self._context, self.spec.endpoint, b"C", self.spec.serial)
+        try:
+            control.send(Hello(self.info, "C"))
+            parent = parent_process()
+            sentinel = parent.sentinel if parent is not None else None
+            self._waiter.watch(control, sentinel)
+            quiet = 0
+            while not self._leaving:
+                ready = self._waiter.wait(TICK_MS if self._ticking else IDLE_MS)
+                if (sentinel is not None and sentinel in ready) or self._is_orphan():
+                    self._die_orphaned()
+                for message in control.receive_all():
+                    self._obey(message, control)
+                if self._ticking:
+                    quiet += 1
+                    if self._unsent and monotonic() - self._first_unsent >= FLUSH and self._flush(control):
+                        quiet = 0
+                    if quiet > QUIET:
+                        self._ticking = False
+                        quiet = 0
+        finally:
+            control.close()
+
+    def _obey(self, message: Any, control: EngineChannel) -> None:
+        if type(message) is Revoke:
+            with self._lock:
+                given = [seq for seq in message.seqs if seq > self._started]
+                self._revoked.update(given)
+            control.send(Returned(message.seqs, given))
+        elif type(message) is Interrupt:
+            self._interrupting = message.seq
+            if message.seq == self._started:
+                signal.pthread_kill(self._main_ident, signal.SIGINT)
+
+    def _is_orphan(self) -> bool:
+        return self.spec.parent is not None and os.getppid() != self.spec.parent
+
+    def _die_orphaned(self) -> None:
+        """The client is gone without a word: leave nothing behind, whatever the main thread is doing."""
+        folder = os.path.dirname(self.spec.ledger) if self.spec.ledger else None
+        if folder:
+            import shutil
+
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+
+def _flush_std_streams() -> None:
+    """What tasks print shows up when it would from a worker that ends: at the latest now."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+
+
+__all__ = ["Engine", "EngineSpec", "ProtocolError"]

@@ -1,0 +1,105 @@
+"""Runs one task: unpickles its call, makes it, pickles what came of it. Never raises, whatever the task does."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from itertools import starmap
+from time import time
+from typing import Any
+
+from zexec.messages import ARGUMENTS, CALL, ERROR, KEEP_GOING, OK, PARTIAL, RESULT, STARMAP
+from zexec.wire.pickling import PROTOCOL, dump_report, dumps
+
+#: Results of these types are pickled by the plain C function; nothing inside them can need more.
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
+
+#: (status, payload, started, seconds): the second half of a ResultRecord
+Ran = tuple[int, Any, float, float]
+
+
+class TaskInterrupted(KeyboardInterrupt):
+    """Raised in a task that the hub wants to end: it ran out of time, or was cancelled while it ran."""
+
+
+class Runner:
+    """Knows functions by their digest and runs tasks with them. Lives in the engine's main thread."""
+
+    def __init__(self) -> None:
+        #: by digest: [payload, shared, loaded function or None]
+        self._functions: dict[bytes, list[Any]] = {}
+        #: true while user code runs, and only inside the ``try`` around it: an interrupt may raise then
+        self.in_task = False
+
+    def learn(self, functions: Sequence[tuple[bytes, Any, bool]], forget: Sequence[bytes]) -> None:
+        """Take in what the hub says of functions, before the tasks that use them."""
+        for digest in forget:
+            self._functions.pop(digest, None)
+        for digest, payload, shared in functions:
+            self._functions[digest] = [payload, shared, None]
+
+    def run(self, digest: bytes, kind: int, payload: Any) -> Ran:
+        """Run one task to its end."""
+        started = time()
+        try:
+            entry = self._functions[digest]
+            f = entry[2]
+            if f is None:
+                f = pickle.loads(entry[0])
+                if entry[1]:
+                    entry[2] = f
+            call = pickle.loads(payload)
+        except BaseException as e:
+            return ARGUMENTS, dump_report(e, skip=1), started, time() - started
+        if kind != CALL:
+            return self._run_chunk(f, kind, call, started)
+        try:
+            self.in_task = True
+            args, kwargs = call
+            del call
+            value = f(*args, **kwargs) if kwargs else f(*args)
+            self.in_task = False
+        except BaseException as e:
+            self.in_task = False
+            return ERROR, dump_report(e, skip=1), started, time() - started
+        del args, kwargs
+        return self._pack(value, started)
+
+    def _run_chunk(self, f: Any, kind: int, items: list[Any], started: float) -> Ran:
+        values: list[Any] = []
+        failures: list[tuple[int, bytes]] = []
+        calls = starmap(f, items) if kind & STARMAP else map(f, items)
+        while True:
+            try:
+                self.in_task = True
+                # At C speed; an item that raises leaves the values before it in the list and the iterator behind it.
+                values.extend(calls)
+                self.in_task = False
+                break
+            except BaseException as e:
+                self.in_task = False
+                failures.append((len(values), dump_report(e, skip=1)))
+                values.append(None)
+                if not kind & KEEP_GOING or isinstance(e, TaskInterrupted):
+                    break
+        del items, calls
+        if not failures:
+            return self._pack(values, started)
+        return self._pack_partial(values, failures, started)
+
+    def _pack(self, value: Any, started: float) -> Ran:
+        try:
+            data = pickle.dumps(value, PROTOCOL) if type(value) in _PLAIN else dumps(value)
+        except BaseException as e:
+            try:
+                shown = repr(value)
+            except Exception:
+                shown = object.__repr__(value)
+            return RESULT, dump_report(e, skip=1, value=shown, error=repr(e)), started, time() - started
+        return OK, data, started, time() - started
+
+    def _pack_partial(self, values: list[Any], failures: list[tuple[int, bytes]], started: float) -> Ran:
+        status, data, _, seconds = self._pack(values, started)
+        if status != OK:
+            return status, data, started, seconds
+        return PARTIAL, pickle.dumps((data, failures), PROTOCOL), started, seconds

@@ -1,0 +1,264 @@
+"""The hub: decodes what engines say, feeds the scheduler, performs what it decides.
+
+It decides nothing itself and knows neither threads nor clients. Whoever hosts it calls ``receive`` and ``turn`` (one thread
+at a time), takes the outcomes, and sleeps until ``next_deadline``; see ``zexec.hub.thread`` for the host in a client's process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from zexec.core import actions as act
+from zexec.core import events as ev
+from zexec.core.scheduler import Scheduler
+from zexec.launch.local import LocalLauncher
+from zexec.messages import (
+    Function,
+    Hello,
+    InitFailed,
+    Interrupt,
+    Outcome,
+    Results,
+    Returned,
+    Revoke,
+    Started,
+    Stop,
+    Task,
+    Tasks,
+)
+from zexec.net.channels import HubChannel
+
+#: Functions that an engine is trusted to remember. Beyond it the oldest is forgotten on both sides.
+REMEMBER = 512
+#: How often a dead engine's connection is probed for its end, and when to give up on that, in seconds.
+PROBE, PROBE_LIMIT = 0.001, 0.5
+#: Seconds from a polite end to a forced one.
+PATIENCE = 0.5
+
+
+class Hub:
+    """One scheduler, one channel, the engines.
+
+    Args:
+        scheduler: decides.
+        launcher: starts and ends engines.
+        watch: called with a descriptor that becomes readable when an engine ends, ``unwatch`` when that is over.
+        refuse: called with a task id when a cancel is refused because the task runs.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        launcher: LocalLauncher,
+        watch: Callable[[int], None],
+        unwatch: Callable[[int], None],
+    ) -> None:
+        self.scheduler = scheduler
+        self.launcher = launcher
+        self.channel: HubChannel | None = None
+        #: what clients want, in order: tasks, and events of the core. Any thread may append.
+        self.inbox: deque[Task | ev.Event] = deque()
+        #: what they are to be told
+        self.outcomes: list[Outcome] = []
+        #: ids of tasks whose cancelling was refused
+        self.refused: list[int] = []
+        self._watch = watch
+        self._unwatch = unwatch
+        #: per engine: the functions it has
+        self._functions: dict[int, dict[bytes, None]] = {}
+        #: per starting engine: which of its channels have said hello
+        self._greeted: dict[int, set[str]] = {}
+        #: engines whose process has ended while their connection may still hold results: until when to wait for it
+        self._dying: dict[int, float] = {}
+        #: engines that were asked to end: when to force them
+        self._condemned: dict[int, float] = {}
+        self._perform: dict[type, Callable[[Any], None]] = {
+            act.Send: self._send,
+            act.TakeBack: lambda a: self._control(a.serial, Revoke(a.seqs)),
+            act.Stir: lambda a: self._control(a.serial, Interrupt(a.seq)),
+            act.Settle: self._settle,
+            act.SettleBulk: self._settle_bulk,
+            act.RefuseCancel: lambda a: self.refused.append(a.task.id),
+            act.StartEngine: self._start_engine,
+            act.StopEngine: self._stop_engine,
+            act.KillEngine: lambda a: self.kill(a.serial, a.reason),
+            act.Finished: lambda a: None,
+        }
+
+    # -- what a host calls ---------------------------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Take in what clients want, decide, and do it."""
+        now = monotonic()
+        handle, inbox = self.scheduler.handle, self.inbox
+        tasks: list[Task] = []
+        while inbox:
+            item = inbox.popleft()
+            if type(item) is Task:
+                tasks.append(item)
+                continue
+            if tasks:
+                handle(now, ev.Submitted(tasks))
+                tasks = []
+            handle(now, item)  # type: ignore[arg-type]
+        if tasks:
+            handle(now, ev.Submitted(tasks))
+        due = self.scheduler.next_deadline()
+        if due is not None and due <= now:
+            handle(now, ev.Tick())
+        self._tend(now)
+        for action in self.scheduler.decide(now):
+            self._perform[type(action)](action)
+
+    def receive(self) -> None:
+        """Take in what engines have sent."""
+        channel = self.channel
+        if channel is None:
+            return
+        while channel.pending():
+            received = channel.receive()
+            if received is not None:
+                self._take_in(*received)
+
+    def process_ended(self, sentinel: int) -> None:
+        """An engine's process is gone. What it had sent may still be on its way."""
+        serial = self.launcher.by_sentinel(sentinel)
+        self._unwatch(sentinel)
+        if serial is not None:
+            self._dying[serial] = monotonic() + PROBE_LIMIT
+
+    def next_deadline(self) -> float | None:
+        """When ``turn`` is due, in monotonic seconds, if nothing else happens before."""
+        due = self.scheduler.next_deadline()
+        if self._dying:
+            soon = monotonic() + PROBE
+            due = soon if due is None else min(due, soon)
+        if self._condemned:
+            force = min(self._condemned.values())
+            due = force if due is None else min(due, force)
+        return due
+
+    @property
+    def finished(self) -> bool:
+        """Closed, and everything has ended."""
+        return self.scheduler.finished and not self.launcher.engines
+
+    def close(self) -> None:
+        """Let go of sockets and files. Nothing works after this."""
+        if self.channel is not None:
+            self.channel.close()
+        self.launcher.close()
+
+    # -- from engines ---------------------------------------------------------------------------------------------------------------
+
+    def _take_in(self, letter: bytes, serial: int, message: Any) -> None:
+        now = monotonic()
+        handle = self.scheduler.handle
+        kind = type(message)
+        if kind is Results:
+            handle(now, ev.Ran(serial, message.records))
+        elif kind is Started:
+            handle(now, ev.Running(serial, message.seq))
+        elif kind is Returned:
+            handle(now, ev.GaveBack(serial, message.asked, message.given))
+        elif kind is Hello:
+            greeted = self._greeted.get(serial)
+            if greeted is not None:
+                greeted.add(message.channel)
+                if len(greeted) == 2:
+                    # Both connections stand: tasks and control can reach it.
+                    del self._greeted[serial]
+                    handle(now, ev.EngineUp(serial, message.info.id))
+        elif kind is InitFailed:
+            handle(now, ev.Broke(("initializer", bytes(message.report))))
+
+    # -- actions --------------------------------------------------------------------------------------------------------------------
+
+    def _send(self, action: act.Send) -> None:
+        known = self._functions[action.serial]
+        last: Function | None = None
+        records = []
+        functions = []
+        for task in action.tasks:
+            function = task.function
+            if function is not last:
+                last = function
+                if function.digest not in known:
+                    known[function.digest] = None
+                    functions.append((function.digest, function.payload, function.shared))
+            records.append((function.digest, task.kind, task.payload, task.timeout))
+        forget: list[bytes] = []
+        if len(known) > REMEMBER:
+            # The engine forgets when it takes this message up, which is after all earlier ones have been run.
+            used = {task.function.digest for task in action.tasks}
+            for digest in list(known):
+                if len(known) <= REMEMBER // 2:
+                    break
+                if digest not in used:
+                    del known[digest]
+                    forget.append(digest)
+        assert self.channel is not None
+        # If the engine is not there any more, its sentinel says so, and that brings the tasks back.
+        self.channel.send(b"T", action.serial, Tasks(action.base, records, functions, forget))
+
+    def _control(self, serial: int, message: Any) -> None:
+        if self.channel is not None:
+            self.channel.send(b"C", serial, message)
+
+    def _settle(self, a: act.Settle) -> None:
+        self.outcomes.append((a.task.id, a.status, a.payload, a.detail, a.engine, a.started, a.seconds))
+
+    def _settle_bulk(self, a: act.SettleBulk) -> None:
+        engine = a.engine
+        self.outcomes += [(task.id, r[1], r[2], None, engine, r[3], r[4]) for task, r in a.pairs]
+
+    def _start_engine(self, a: act.StartEngine) -> None:
+        self._functions[a.serial] = {}
+        self._greeted[a.serial] = set()
+        self._watch(self.launcher.start(a.id, a.serial))
+
+    def _stop_engine(self, a: act.StopEngine) -> None:
+        if self.channel is not None:
+            self.channel.send(b"T", a.serial, Stop())
+
+    def kill(self, serial: int, reason: str, force: bool = False) -> None:
+        """End an engine, politely first."""
+        self.launcher.kill(serial, reason, force)
+        self._condemned[serial] = monotonic() + PATIENCE
+
+    # -- engines that end -----------------------------------------------------------------------------------------------------------
+
+    def _tend(self, now: float) -> None:
+        if self._condemned:
+            for serial, force_at in list(self._condemned.items()):
+                if not self.launcher.is_alive(serial):
+                    del self._condemned[serial]
+                elif force_at <= now:
+                    self.launcher.kill(serial, "it did not end when asked to", force=True)
+                    self._condemned[serial] = now + PATIENCE
+        if self._dying:
+            for serial, limit in list(self._dying.items()):
+                if limit <= now or not self._is_connected(serial):
+                    self.receive()
+                    self._bury(now, serial)
+
+    def _is_connected(self, serial: int) -> bool:
+        """Whether something that a dead engine sent may still come: its connections end after the last of it.
+
+        A ROUTER says so when it is asked to send there. (The probe goes to a dead process: nobody reads it.)
+        """
+        if self.channel is None:
+            return False
+        probes = [self.channel.send(letter, serial, Stop("probe")) for letter in (b"T", b"C")]
+        return any(probes)
+
+    def _bury(self, now: float, serial: int) -> None:
+        del self._dying[serial]
+        self._condemned.pop(serial, None)
+        self._functions.pop(serial, None)
+        self._greeted.pop(serial, None)
+        death, started = self.launcher.reap(serial)
+        self.scheduler.handle(now, ev.EngineDown(serial, death, started))

@@ -1,0 +1,212 @@
+"""The hub's host in a client's process: one io thread, and whoever submits.
+
+Who may do what
+  ``lock``     guards the hub: its scheduler, its sends. Held for short, by the io thread or by a submitting thread.
+  receiving    the io thread alone, so that completions come from one thread, in order.
+  the inbox    anybody appends, without the lock.
+
+A submitting thread does not wake the io thread and wait for it to send: two hops would double a short task's time. It takes
+the lock, if that is free, and turns the hub itself. If the lock is taken it rings the bell, and the io thread does it. And if
+no engine has room, it does neither: the next result from an engine turns the hub anyway.
+
+Why no task is forgotten in the inbox
+  A submitter appends first and reads ``hungry`` after that. Whoever turns the hub writes ``hungry`` first and looks into the
+  inbox after that. So if the submitter saw "not hungry", the other either saw the task, or had engines busy; and busy engines
+  end in a result or a death, either of which turns the hub.
+
+Why no message is forgotten on the socket
+  libzmq signals its descriptor once per change, and a send may swallow the signal. After the last send under the lock, whoever
+  holds it asks ``pending``; the io thread goes on receiving then, a submitter rings the bell.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+from zexec.core import events as ev
+from zexec.core.scheduler import Scheduler
+from zexec.hub.hub import Hub
+from zexec.launch.local import LocalLauncher
+from zexec.messages import Outcome, Task
+from zexec.net.channels import Bell, HubChannel, new_context
+
+
+class HubThread:
+    """Hosts a hub for one client; the client's link to it.
+
+    Args:
+        scheduler, launcher: what the hub is made of.
+        deliver: called in the io thread with outcomes, and with ids of tasks whose cancelling was refused.
+        ended: called in the io thread, last.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        launcher: LocalLauncher,
+        deliver: Callable[[list[Outcome], list[int]], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._bell = Bell()
+        self.hub = Hub(scheduler, launcher, self._bell.watch, self._bell.unwatch)
+        self.lock = threading.Lock()
+        self.hungry = False
+        self._deliver = deliver
+        self._ended = ended
+        self._context: Any = None
+        self._thread = threading.Thread(target=self._run, name="zexec-io", daemon=True)
+        #: set once the thread has ended and everything is released
+        self.over = threading.Event()
+        self._over = False
+        #: until when the io thread will sleep if nothing happens
+        self._wake_at = math.inf
+
+    # -- the link: what a client calls -----------------------------------------------------------------------------------------------
+
+    def start(self, begin: bool) -> None:
+        """Start the engines, if they are to start now, and the io thread.
+
+        Engines come first: under fork they are copies of this process before it has any thread of ours. They find no socket
+        yet and try again every other millisecond.
+        """
+        with self.lock:
+            try:
+                if begin:
+                    self.hub.scheduler.begin()
+                    self.hub.turn()
+            except BaseException:
+                self._abandon()
+                raise
+            self._context = new_context()
+            self.hub.channel = HubChannel(self._context, self.hub.launcher.endpoint)
+            self._bell.watch(self.hub.channel.fd)
+            self.hungry = self.hub.scheduler.hungry
+        self._thread.start()
+
+    def submit(self, task: Task) -> None:
+        """Accept a task."""
+        self.hub.inbox.append(task)
+        if self.hungry:
+            self._poke()
+
+    def submit_bulk(self, tasks: Iterable[Task]) -> None:
+        """Accept many."""
+        self.hub.inbox.extend(tasks)
+        if self.hungry:
+            self._poke()
+
+    def tell(self, event: ev.Event) -> None:
+        """Anything else: it must be seen to at once."""
+        self.hub.inbox.append(event)
+        self._bell.ring()
+
+    def is_running(self, task_id: int) -> bool:
+        with self.lock:
+            return self.hub.scheduler.is_running(task_id)
+
+    def story(self, task_id: int) -> list[tuple[float, str]]:
+        with self.lock:
+            return self.hub.scheduler.story(task_id)
+
+    def broken(self) -> Any:
+        """Why nothing can run any more, or None."""
+        return self.hub.scheduler.broken
+
+    def processes(self) -> dict[int, Any]:
+        """The engines' processes by place, those that are leaving not counted."""
+        return self.hub.launcher.current
+
+    def kill_engines(self, force: bool) -> None:
+        """End every engine's process now."""
+        with self.lock:
+            for serial in list(self.hub.launcher.engines):
+                self.hub.kill(serial, "it was killed on request", force)
+        self._bell.ring()
+
+    def in_thread(self) -> bool:
+        """Whether the caller is the io thread."""
+        return threading.current_thread() is self._thread
+
+    def join(self, timeout: float | None = None) -> None:
+        self._thread.join(timeout)
+
+    # -- turning the hub ---------------------------------------------------------------------------------------------------------------
+
+    def _poke(self) -> None:
+        hub = self.hub
+        # While engines start on demand it is the submitter who starts them, as in the stdlib: so wait for the lock.
+        if not self.lock.acquire(hub.scheduler.on_demand and len(hub.scheduler.filled) < hub.scheduler.places):
+            self._bell.ring()
+            return
+        try:
+            if self._over:
+                return
+            self._turn()
+            attention = bool(hub.outcomes or hub.refused) or (hub.channel is not None and hub.channel.pending())
+            due = hub.next_deadline()
+            attention = attention or (due is not None and due < self._wake_at)
+        finally:
+            self.lock.release()
+        if attention:
+            self._bell.ring()
+
+    def _turn(self) -> None:
+        """Under the lock: turn until nothing that could be done is left in the inbox."""
+        while True:
+            self.hub.turn()
+            self.hungry = self.hub.scheduler.hungry
+            if not (self.hungry and self.hub.inbox):
+                return
+
+    def _run(self) -> None:
+        hub, bell = self.hub, self._bell
+        assert hub.channel is not None
+        fd = hub.channel.fd
+        ready: set[int] = set()
+        while True:
+            with self.lock:
+                for sentinel in ready:
+                    if sentinel != fd:
+                        hub.process_ended(sentinel)
+                while True:
+                    hub.receive()
+                    self._turn()
+                    if not hub.channel.pending():
+                        break
+                outcomes, hub.outcomes = hub.outcomes, []
+                refused, hub.refused = hub.refused, []
+                due = hub.next_deadline()
+                self._wake_at = math.inf if due is None else due
+                finished = hub.finished
+            if outcomes or refused:
+                self._deliver(outcomes, refused)
+                del outcomes, refused
+            if finished:
+                break
+            ready = bell.wait(None if due is None else max(0.0, due - monotonic()))
+        self._close()
+
+    def _close(self) -> None:
+        with self.lock:
+            self._over = True
+            self.hungry = False
+            self._abandon()
+        self._ended()
+        self.over.set()
+
+    def _abandon(self) -> None:
+        self._over = True
+        for serial in list(self.hub.launcher.engines):
+            self.hub.launcher.kill(serial, "the pool could not start", force=True)
+            self.hub.launcher.reap(serial)
+        self.hub.close()
+        if self._context is not None:
+            self._context.term()
+        self._bell.close()
+
+
+__all__ = ["HubThread"]

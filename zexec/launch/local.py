@@ -1,0 +1,152 @@
+"""Engines as child processes of this one, started through a multiprocessing context.
+
+fork, spawn and forkserver each behave as in the stdlib: inherited globals, ``initargs`` with locks and queues,
+``current_process()``. Unlike the stdlib's workers these are no daemons, so that a task may open a pool of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from zexec.engine.bootstrap import ByValue, serve
+from zexec.engine.engine import EngineSpec
+from zexec.engine.ledger import Ledger
+from zexec.messages import Death
+
+#: Longest path of a socket file that every system takes, less the file's own name.
+SOCKET_PATH = 90
+
+
+@dataclass
+class LocalEngine:
+    """One engine process and what belongs to it."""
+
+    id: int
+    serial: int
+    process: Any
+    ledger: Ledger
+    #: why we killed it, if we did
+    killed: str = ""
+
+
+class LocalLauncher:
+    """Starts, watches and ends local engines; owns the folder that holds their socket and ledgers.
+
+    Args:
+        context: the multiprocessing context to start processes with.
+        initializer, initargs: run in each engine before its first task.
+        allowance: tasks after which an engine leaves, None for never.
+        rename: what to make of a process's name.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        allowance: int | None = None,
+        rename: Callable[[str], str] | None = None,
+    ) -> None:
+        self._context = context
+        self._initializer = initializer if context.get_start_method() == "fork" else portable(initializer)
+        self._initargs = initargs
+        self._allowance = allowance
+        self._rename = rename
+        self._parent = None if context.get_start_method() == "forkserver" else os.getpid()
+        self.folder = make_folder()
+        self.endpoint = f"ipc://{self.folder}/hub"
+        #: processes that have not been reaped, by serial
+        self.engines: dict[int, LocalEngine] = {}
+        #: who fills each place now; replaced as a whole, so that other threads may read it
+        self.current: dict[int, Any] = {}
+        self._sentinels: dict[int, int] = {}
+
+    def start(self, id: int, serial: int) -> int:
+        """Start an engine; its sentinel.
+
+        Raises:
+            Exception: what the context raises, for instance because initargs cannot be pickled.
+        """
+        ledger = Ledger(os.path.join(self.folder, f"ledger-{serial}"), create=True)
+        spec = EngineSpec(self.endpoint, serial, id, self._allowance, ledger.path, self._parent)
+        try:
+            process = self._context.Process(target=serve, args=(spec, self._initializer, self._initargs))
+            if self._rename is not None:
+                process.name = self._rename(process.name)
+            # Whatever started this process, its engines may have children.
+            process._config["daemon"] = False
+            process.start()
+        except BaseException:
+            ledger.remove()
+            raise
+        self.engines[serial] = LocalEngine(id, serial, process, ledger)
+        self.current = {**self.current, id: process}
+        sentinel: int = process.sentinel
+        self._sentinels[sentinel] = serial
+        return sentinel
+
+    def by_sentinel(self, fd: int) -> int | None:
+        """The serial of the engine whose end this descriptor signals."""
+        return self._sentinels.get(fd)
+
+    def is_alive(self, serial: int) -> bool:
+        engine = self.engines.get(serial)
+        return engine is not None and engine.process.exitcode is None
+
+    def reap(self, serial: int) -> tuple[Death, int]:
+        """Clean up after an engine whose process has ended: why it did, and the newest task it had started."""
+        engine = self.engines.pop(serial)
+        process = engine.process
+        process.join()
+        del self._sentinels[process.sentinel]
+        started = engine.ledger.started
+        engine.ledger.remove()
+        if self.current.get(engine.id) is process:
+            self.current = {id: p for id, p in self.current.items() if p is not process}
+        death = Death(engine.id, process.pid, socket.gethostname(), process.exitcode, engine.killed)
+        return death, started
+
+    def kill(self, serial: int, reason: str, force: bool = False) -> None:
+        """End an engine's process. It is gone when its sentinel says so."""
+        engine = self.engines.get(serial)
+        if engine is None or engine.process.exitcode is not None:
+            return
+        engine.killed = engine.killed or reason
+        try:
+            os.kill(engine.process.pid, signal.SIGKILL if force else signal.SIGTERM)
+            # A stopped process keeps a SIGTERM for later.
+            os.kill(engine.process.pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+
+    def close(self) -> None:
+        """Remove the folder. Every engine has been reaped."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def portable(initializer: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """An initializer that can be pickled: itself, or by value where its name cannot be imported."""
+    if initializer is None:
+        return None
+    try:
+        pickle.dumps(initializer)
+    except Exception:
+        return ByValue(initializer)
+    return initializer
+
+
+def make_folder() -> str:
+    """A private folder with a path short enough for a socket."""
+    folder = tempfile.mkdtemp(prefix="zexec-")
+    if len(folder) > SOCKET_PATH:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="zexec-", dir="/tmp")
+    return folder

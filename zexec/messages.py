@@ -1,0 +1,235 @@
+"""The one vocabulary: what clients, hub and engines say to each other.
+
+Plain slotted classes, no behaviour. ``payload`` is opaque everywhere but in clients and engines: the hub passes it on and
+never looks inside. Status and kind codes are small ints because they travel in every record of every bulk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# -- what kind of call a task is: how the engine reads the payload, decided by the client ---------------------------------
+
+CALL = 0  #: payload is (args, kwargs): one call
+MAP = 1  #: payload is a list of items: f(item) for each
+STARMAP = 2  #: payload is a list of tuples: f(*item) for each
+KEEP_GOING = 4  #: added to MAP or STARMAP: a failing item does not end its chunk
+
+# -- how a task ended ------------------------------------------------------------------------------------------------------
+
+OK = 0  #: payload is the pickled value
+ERROR = 1  #: the function raised; payload is a pickled report of the exception
+ARGUMENTS = 2  #: the engine could not unpickle function or arguments; report as for ERROR
+RESULT = 3  #: the value could not be pickled; report as for ERROR
+PARTIAL = 4  #: items of a chunk failed; payload is (values so far or per-item marks, reports)
+DIED = 5  #: the engine died while it ran the task; detail is a Death
+CANCELLED = 6  #: taken back before it started, or stopped on request
+TIMEOUT = 7  #: ran longer than its time-out; detail is the time-out in seconds
+BROKEN = 8  #: the cluster cannot run tasks any more; detail is a Death or text
+TERMINATED = 9  #: the cluster was terminated with the task open
+NO_ENGINE = 10  #: none of the task's targets exists; detail is text
+LOCAL = 11  #: never left the client; detail is the exception
+
+FAILED_REMOTELY = frozenset({ERROR, ARGUMENTS, RESULT, PARTIAL})
+
+# -- where a task is: the states of core.scheduler ----------------------------------------------------------------------------
+
+WAITING = "waiting"  #: in a ready queue
+SENT = "sent"  #: held by an engine, started or not
+REVOKING = "revoking"  #: held by an engine that was asked to give it back
+SETTLED = "settled"  #: ended, one way or another
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """A callable as it travels: pickled once, sent to each engine once, found there by its digest."""
+
+    digest: bytes
+    payload: bytes
+    name: str
+    #: an engine may load it once and use it for every task, because no task can change it
+    shared: bool = False
+
+
+class Task:
+    """One call, or one chunk of a map. The client fills the first half, the scheduler alone writes the second.
+
+    A hand-written class rather than a dataclass: half its slots stay unset until they mean something, which makes
+    creation twice as fast, and there is one per call.
+    """
+
+    __slots__ = (
+        "attempts",
+        "cancelling",
+        "cost",
+        "engine",
+        "expired",
+        "function",
+        "id",
+        "kind",
+        "payload",
+        "priority",
+        "retries",
+        "seq",
+        "size",
+        "state",
+        "targets",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        function: Function,
+        kind: int,
+        payload: bytes,
+        size: int = 1,
+        priority: int = 0,
+        retries: int = 0,
+        timeout: float | None = None,
+        targets: frozenset[int] | None = None,
+    ) -> None:
+        self.id = id  #: unique among the tasks of one hub
+        self.function = function
+        self.kind = kind
+        self.payload = payload
+        self.size = size  #: items in it
+        self.priority = priority  #: higher first
+        self.retries = retries  #: further attempts allowed after a failure
+        self.timeout = timeout  #: seconds it may run, or None
+        self.targets = targets  #: engine ids it may run on, or None for any
+        self.state = WAITING
+        self.cost: float  #: seconds it was expected to take when it was sent
+        self.engine: int  #: serial of the engine that holds it (states SENT and REVOKING)
+        self.seq: int  #: its number in that engine's queue
+        self.attempts = 0  #: times it was started and failed
+        self.cancelling = False  #: revoked because somebody wants it cancelled
+        self.expired: int  #: the status it gets when its interrupted run ends: TIMEOUT or CANCELLED
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.function.name} {self.state}>"
+
+
+#: How one task ended, as the hub reports it to a client: (task id, status, payload for OK and FAILED_REMOTELY, plain data
+#: that explains a status the hub made, id of the engine or -1, wall-clock start on the engine, seconds it ran). A tuple, because
+#: there is one per task and a class costs five times as much.
+Outcome = tuple[int, int, Any, Any, int, float, float]
+
+
+@dataclass(slots=True)
+class Death:
+    """Why an engine is gone, for messages to people."""
+
+    engine: int
+    pid: int
+    host: str
+    exitcode: int | None = None  #: as multiprocessing has it: negative is a signal
+    reason: str = ""  #: more, where it is known
+
+    def describe(self) -> str:
+        how = self.reason or "it vanished"
+        if self.exitcode is not None:
+            how = _name_exit(self.exitcode) + (f" ({self.reason})" if self.reason else "")
+        return f"engine {self.engine} (pid {self.pid} on {self.host}) died: {how}"
+
+
+def _name_exit(exitcode: int) -> str:
+    if exitcode >= 0:
+        return f"exit code {exitcode}"
+    import signal
+
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = str(-exitcode)
+    hint = "; the system kills so when memory runs out" if name == "SIGKILL" else ""
+    return f"killed by signal {name}{hint}"
+
+
+@dataclass(slots=True)
+class EngineInfo:
+    """An engine as it introduces itself."""
+
+    serial: int  #: unique among all engines a hub has ever had
+    id: int  #: the place it fills: 0, 1, 2 ...; its replacement gets the same
+    pid: int
+    host: str
+    allowance: int | None = None  #: tasks it may run before it leaves
+
+
+# -- records on the wire between hub and engine -----------------------------------------------------------------------------------
+
+#: one task of a bulk: (function digest, kind, payload or frame index, time-out or None)
+TaskRecord = tuple[bytes, int, Any, "float | None"]
+#: one result of a bulk: (seq, status, payload or frame index, started, seconds)
+ResultRecord = tuple[int, int, Any, float, float]
+
+
+@dataclass(slots=True)
+class Tasks:
+    """hub -> engine: run these, numbered from ``base`` on."""
+
+    base: int
+    tasks: Sequence[TaskRecord]
+    functions: Sequence[tuple[bytes, Any, bool]] = ()  #: those that are new to the engine: digest, payload, shared
+    forget: Sequence[bytes] = ()  #: functions it may drop
+
+
+@dataclass(slots=True)
+class Results:
+    """engine -> hub."""
+
+    records: Sequence[ResultRecord]
+
+
+@dataclass(slots=True)
+class Revoke:
+    """hub -> engine: give these back unless they have started."""
+
+    seqs: Sequence[int]
+
+
+@dataclass(slots=True)
+class Returned:
+    """engine -> hub: of ``asked``, I gave back ``given``; the others have started."""
+
+    asked: Sequence[int]
+    given: Sequence[int]
+
+
+@dataclass(slots=True)
+class Interrupt:
+    """hub -> engine: raise in the main thread if it is running this."""
+
+    seq: int
+
+
+@dataclass(slots=True)
+class Started:
+    """engine -> hub: this one runs now. Sent only for tasks with a time-out."""
+
+    seq: int
+
+
+@dataclass(slots=True)
+class Hello:
+    """engine -> hub, on each of its two channels: I am here."""
+
+    info: EngineInfo
+    channel: str
+
+
+@dataclass(slots=True)
+class InitFailed:
+    """engine -> hub: the initializer raised; I leave."""
+
+    report: Any = None
+
+
+@dataclass(slots=True)
+class Stop:
+    """hub -> engine: finish the task you run, if any, and leave."""
+
+    reason: str = ""

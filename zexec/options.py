@@ -1,0 +1,64 @@
+"""Per-call options: bound first, so that they never enter a signature that forwards ``**kwargs``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one call wants of the scheduler. Validated when it is made."""
+
+    timeout: float | None = None
+    retries: int = 0
+    priority: int = 0
+    targets: frozenset[int] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        targets: int | Iterable[int] | None = None,
+    ) -> Options:
+        """Check the values a user gave.
+
+        Raises:
+            TypeError, ValueError: one of them is no such thing; the message says which and what would be.
+        """
+        if timeout is not None:
+            if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+                raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+            if not timeout > 0:
+                raise ValueError(f"timeout must be greater than 0 seconds, not {timeout!r}; None means no limit")
+        if isinstance(retries, bool) or not isinstance(retries, int):
+            raise TypeError(f"retries must be a whole number of further attempts, not {retries!r}")
+        if retries < 0:
+            raise ValueError(f"retries must be 0 or more, not {retries!r}")
+        if isinstance(priority, bool) or not isinstance(priority, int):
+            raise TypeError(f"priority must be a whole number (higher runs first), not {priority!r}")
+        return cls(timeout, retries, priority, _targets(targets))
+
+
+def _targets(targets: Any) -> frozenset[int] | None:
+    if targets is None:
+        return None
+    if isinstance(targets, int) and not isinstance(targets, bool):
+        targets = (targets,)
+    try:
+        chosen = frozenset(targets)
+    except TypeError:
+        raise TypeError(f"targets must be an engine's number or several, not {targets!r}") from None
+    if not chosen:
+        raise ValueError("targets must name at least one engine; None means any")
+    for id in chosen:
+        if isinstance(id, bool) or not isinstance(id, int):
+            raise TypeError(f"targets must be numbers of engines, not {id!r}")
+    return chosen
+
+
+DEFAULT = Options()

@@ -1,0 +1,447 @@
+"""AsyncResult: one class that is a ``concurrent.futures.Future`` and a ``multiprocessing.pool.AsyncResult``.
+
+It does not call ``Future.__init__``: a Future with its condition, deque and lists costs two kilobytes and two microseconds,
+and there is one result per call. Here the condition is made when somebody waits.
+
+How a result settles, and why no waiter is forgotten
+  ``_settle`` looks for a condition and, if there is none, sets the state, both under the one lock ``_creation``; ``_condition``
+  creates under the same lock. So a waiter that comes after finds the state set, and one that came before is seen and notified
+  under its condition, as the stdlib's ``wait`` and ``as_completed`` expect.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from time import monotonic, time
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Literal
+
+from zexec import errors
+from zexec.messages import CANCELLED, OK, Outcome
+from zexec.outcomes import Face, add_note, error_of, items_of, value_of
+
+if TYPE_CHECKING:
+    from zexec.client import Client
+
+LOGGER = logging.getLogger("concurrent.futures")
+
+PENDING: Literal["PENDING"] = "PENDING"
+FINISHED: Literal["FINISHED"] = "FINISHED"
+#: what a cancelled Future becomes once everybody who waits has been told
+CANCELLED_STATE: Literal["CANCELLED_AND_NOTIFIED"] = "CANCELLED_AND_NOTIFIED"
+
+_creation = threading.Lock()
+
+
+class AsyncResult(Future):  # type: ignore[type-arg]
+    """What will come of a call. Made by Pool, Executor and the views, never by users.
+
+    All of ``concurrent.futures.Future`` and all of ``multiprocessing.pool.AsyncResult``.
+    """
+
+    __slots__ = (
+        "_callback",
+        "_callbacks",
+        "_client",
+        "_cond",
+        "_error",
+        "_error_callback",
+        "_exception_",
+        "_face",
+        "_outcome",
+        "_received",
+        "_state_",
+        "_submitted",
+        "_task_id",
+        "_value",
+        "_waiting",
+        "_what",
+    )
+
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        client: Client,
+        face: Face,
+        what: str,
+        callback: Callable[[Any], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+    ) -> None:
+        self._client = client
+        self._face = face
+        self._what = what
+        self._callback = callback
+        self._error_callback = error_callback
+        self._state_: str = PENDING
+        self._cond: threading.Condition | None = None
+        self._callbacks: list[Callable[[Any], Any]] | None = None
+        self._waiting: list[Any] | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._task_id = -1
+        self._outcome: Outcome | None = None
+        self._submitted = time()
+        self._received = 0.0
+
+    # -- what Future keeps in attributes, and the stdlib's own functions reach for ------------------------------------------------
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        cond = self._cond
+        if cond is None:
+            with _creation:
+                cond = self._cond
+                if cond is None:
+                    cond = self._cond = threading.Condition()
+        return cond
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        return self._state_
+
+    @property
+    def _result(self) -> Any:
+        return self._value
+
+    @property
+    def _exception(self) -> BaseException | None:  # type: ignore[override]
+        return self._error
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        # Used by concurrent.futures.wait and as_completed, under the condition.
+        if self._waiting is None:
+            self._waiting = []
+        return self._waiting
+
+    def __repr__(self) -> str:
+        state = self._state_.lower().replace("cancelled_and_notified", "cancelled")
+        name = type(self).__name__
+        if self._state_ != FINISHED:
+            return f"<{name} at {id(self):#x} state={state}>"
+        if self._error is not None:
+            return f"<{name} at {id(self):#x} state=finished raised {type(self._error).__name__}>"
+        return f"<{name} at {id(self):#x} state=finished returned {type(self._value).__name__}>"
+
+    # -- both interfaces -------------------------------------------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The value, when it is there.
+
+        Args:
+            timeout: seconds to wait at most, None for ever.
+
+        Raises:
+            TimeoutError: it is not there in time.
+            CancelledError: the task was cancelled.
+            Exception: what the task raised.
+        """
+        if self._state_ is PENDING and not self._wait(timeout):
+            raise errors.TimeoutError(f"no result of {self._what} after {timeout} s")
+        if self._state_ is CANCELLED_STATE:
+            raise CancelledError()
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                # The traceback holds this frame: without self in it there is no cycle.
+                del self
+        return self._value
+
+    get = result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task raised, or None, when it has ended. Arguments and errors as for ``result``."""
+        if self._state_ is PENDING and not self._wait(timeout):
+            raise errors.TimeoutError(f"no result of {self._what} after {timeout} s")
+        if self._state_ is CANCELLED_STATE:
+            raise CancelledError()
+        return self._error
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the task has ended, or for ``timeout`` seconds. Never raises what the task raised."""
+        if self._state_ is PENDING:
+            self._wait(timeout)
+
+    def done(self) -> bool:
+        """Whether the task has ended, well or not."""
+        return self._state_ is not PENDING
+
+    ready = done
+
+    def successful(self) -> bool:
+        """Whether the task ended without an exception.
+
+        Raises:
+            NotReadyError: it has not ended (a ValueError and an AssertionError).
+        """
+        if self._state_ is PENDING:
+            raise errors.NotReadyError(f"{self!r} not ready")
+        return self._state_ is FINISHED and self._error is None
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._state_ is CANCELLED_STATE
+
+    def running(self) -> bool:
+        """Whether an engine runs it now, as far as the hub knows."""
+        return self._state_ is PENDING and self._client.is_running(self)
+
+    def cancel(self, running: bool = False) -> bool:
+        """Take the task back.
+
+        Args:
+            running: also if it has started: it is interrupted, and if it does not react, its engine is replaced.
+
+        Returns:
+            True if it is cancelled, False if it runs (without ``running``) or has ended.
+        """
+        if self._state_ is PENDING:
+            self._client.cancel(self, running)
+        return self._state_ is CANCELLED_STATE
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Call ``fn(self)`` when the task has ended: in the client's callback thread, or here if it has ended already.
+
+        What it raises is logged, as in the stdlib.
+        """
+        with _creation:
+            if self._state_ is PENDING:
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(fn)
+                return
+        self._call_back(fn)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Facts about the run: who ran it, when, for how long (seconds; times are ``time.time()``)."""
+        outcome = self._outcome
+        _, status, _, _, engine, started, seconds = outcome or (0, None, None, None, -1, 0.0, 0.0)
+        return {
+            "submitted": self._submitted,
+            "started": started or None,
+            "completed": started + seconds if started else None,
+            "received": self._received or None,
+            "engine_id": engine if engine >= 0 else None,
+            "status": None if status is None else ("ok" if status == OK else "error"),
+        }
+
+    # -- settling ----------------------------------------------------------------------------------------------------------------------
+
+    def _arrive(self, outcome: Outcome) -> None:
+        """The task has ended: in the client's io thread."""
+        self._outcome = outcome
+        if outcome[1] == CANCELLED:
+            self._settle(CANCELLED_STATE, None, None)
+            return
+        try:
+            if outcome[1] == OK:
+                value, error = value_of(outcome, self._face), None
+            else:
+                value, error = None, error_of(outcome, self._face, self._what)
+        except BaseException as e:
+            value, error = None, e
+        self._outcome = (*outcome[:2], None, *outcome[3:])
+        self._finish(value, error)
+
+    def _finish(self, value: Any, error: BaseException | None) -> None:
+        """Settle, after the Pool's callback if there is one: the stdlib's is ready only once that has returned."""
+        callback = self._callback if error is None else self._error_callback
+        self._callback = self._error_callback = None
+        if callback is None:
+            self._settle(FINISHED, value, error)
+        else:
+            self._client.call_soon(self._finish_with, callback, value, error)
+
+    def _finish_with(self, callback: Callable[[Any], Any], value: Any, error: BaseException | None) -> None:
+        try:
+            callback(value if error is None else error)
+        except BaseException:
+            LOGGER.exception("a callback of %s raised", self._what)
+        finally:
+            self._settle(FINISHED, value, error)
+
+    def _settle(self, state: str, value: Any, error: BaseException | None) -> None:
+        self._received = time()
+        self._value, self._error = value, error
+        with _creation:
+            cond = self._cond
+            if cond is None:
+                self._state_ = state
+                callbacks, self._callbacks = self._callbacks, None
+        if cond is not None:
+            with cond:
+                with _creation:
+                    self._state_ = state
+                    callbacks, self._callbacks = self._callbacks, None
+                for waiter in self._waiting or ():
+                    if state is CANCELLED_STATE:
+                        waiter.add_cancelled(self)
+                    elif error is not None:
+                        waiter.add_exception(self)
+                    else:
+                        waiter.add_result(self)
+                cond.notify_all()
+        if callbacks:
+            for fn in callbacks:
+                self._client.call_soon(self._call_back, fn)
+
+    def _call_back(self, fn: Callable[[Any], Any]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            LOGGER.exception("exception calling callback for %r", self)
+
+    def _wait(self, timeout: float | None) -> bool:
+        if timeout is not None and timeout <= 0:
+            return self._state_ is not PENDING
+        cond = self._condition
+        with cond:
+            return cond.wait_for(self._is_done, timeout)
+
+    def _is_done(self) -> bool:
+        return self._state_ is not PENDING
+
+    # -- what only the stdlib's executors do to their futures ------------------------------------------------------------------------
+
+    def set_running_or_notify_cancel(self) -> bool:
+        raise concurrent.futures.InvalidStateError("a zexec result is settled by its engine alone")
+
+    def set_result(self, result: Any) -> None:
+        raise concurrent.futures.InvalidStateError("a zexec result is settled by its engine alone")
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        raise concurrent.futures.InvalidStateError("a zexec result is settled by its engine alone")
+
+
+class MapResult(AsyncResult):
+    """What will come of a map: a list, and each item as it arrives.
+
+    ``len`` and ``progress`` count items, however they were chunked. Iterating gives the values in order as they arrive, and
+    raises an item's exception at its turn.
+    """
+
+    __slots__ = ("_done", "_failures", "_first_failure", "_ids", "_keep_going", "_left", "_values")
+
+    def __init__(
+        self,
+        client: Client,
+        face: Face,
+        what: str,
+        size: int,
+        keep_going: bool,
+        callback: Callable[[Any], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+    ) -> None:
+        super().__init__(client, face, what, callback, error_callback)
+        self._values: list[Any] = [None] * size
+        self._done = bytearray(size)
+        self._failures: dict[int, BaseException] = {}
+        self._keep_going = keep_going
+        self._left = size
+        #: ids of the tasks of its chunks
+        self._ids: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def progress(self) -> int:
+        """How many items have ended."""
+        return len(self._values) - self._left
+
+    def __iter__(self) -> Iterator[Any]:
+        for index in range(len(self._values)):
+            self._wait_item(index, None)
+            error = self._failures.get(index)
+            if error is not None and not self._keep_going:
+                raise error
+            yield self._values[index] if error is None else error
+
+    def drain(self, deadline: float | None, before_last: Callable[[], Any] | None = None) -> Iterator[Any]:
+        """Iterate, letting go of each value that is handed out.
+
+        Args:
+            deadline: ``time.monotonic()`` until which each item must have arrived, None for ever.
+            before_last: called when the last item has arrived, before it is handed out.
+
+        Raises:
+            TimeoutError: an item has not arrived by then.
+        """
+        last = len(self._values) - 1
+        for index in range(last + 1):
+            self._wait_item(index, deadline)
+            error = self._failures.get(index)
+            if index == last and before_last is not None:
+                before_last()
+            if error is None:
+                value, self._values[index] = self._values[index], None
+                yield value
+                del value
+            elif self._keep_going:
+                yield error
+            else:
+                raise error
+
+    def cancel_rest(self) -> None:
+        """Cancel the chunks that no engine has started; do not wait for that."""
+        if self._left:
+            self._client.withdraw(self._ids)
+
+    def _wait_item(self, index: int, deadline: float | None) -> None:
+        if self._done[index]:
+            return
+        cond = self._condition
+        with cond:
+            while not self._done[index]:
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    raise errors.TimeoutError(f"item {index} of {self._what} has not arrived")
+                cond.wait(left)
+
+    def _arrive_chunk(self, start: int, size: int, outcome: Outcome) -> None:
+        """One chunk has ended: in the client's io thread."""
+        values, failures = items_of(outcome, self._face, self._what, size)
+        self._outcome = (*outcome[:2], None, *outcome[3:])
+        for offset, error in failures.items():
+            self._failures[start + offset] = describe_item(error, start, offset, failures)
+        self._values[start : start + size] = values
+        with _creation:
+            cond = self._cond
+            if cond is None:
+                self._done[start : start + size] = b"\1" * size
+                self._left -= size
+        if cond is not None:
+            with cond:
+                self._done[start : start + size] = b"\1" * size
+                self._left -= size
+                cond.notify_all()
+        if not self._left:
+            self._complete()
+
+    def _complete(self) -> None:
+        if self._keep_going:
+            for index, error in self._failures.items():
+                self._values[index] = error
+        elif self._failures:
+            error = self._failures[min(self._failures)]
+            if isinstance(error, CancelledError):
+                self._settle(CANCELLED_STATE, None, None)
+            else:
+                self._finish(None, error)
+            return
+        self._finish(self._values, None)
+
+
+def describe_item(error: BaseException, start: int, offset: int, failures: dict[int, BaseException]) -> BaseException:
+    """Note on an exception which item of a map it belongs to: the first, where it stands for several."""
+    first = next(o for o, e in failures.items() if e is error)
+    if first == offset and not isinstance(error, CancelledError):
+        add_note(error, f"zexec: raised for item {start + offset} of the map")
+    return error
