@@ -79,7 +79,7 @@ class Client:
         self._caller: threading.Thread | None = None
         self._caller_gate = threading.Lock()
 
-    # -- life ------------------------------------------------------------------------------------------------------------------------
+    # -- life --------------------------------------------------------------------------------------------------------
 
     def start(self, link: Link, begin: bool) -> None:
         """Start the link, and with ``begin`` all engines."""
@@ -140,7 +140,7 @@ class Client:
     def kill_engines(self, force: bool) -> None:
         self._link.kill_engines(force)
 
-    # -- tasks -------------------------------------------------------------------------------------------------------------------------
+    # -- tasks -------------------------------------------------------------------------------------------------------
 
     def submit(
         self,
@@ -288,7 +288,7 @@ class Client:
             if task_id in self._open:
                 self._link.tell(CancelWanted(task_id))
 
-    # -- what the link reports, in its io thread ------------------------------------------------------------------------------------
+    # -- what the link reports, in its io thread ---------------------------------------------------------------------
 
     def deliver(self, outcomes: list[Outcome], refused: list[int]) -> None:
         """Settle results."""
@@ -312,7 +312,7 @@ class Client:
         with self._caller_gate:
             self._calls.put(None)
 
-    # -- the callback thread -----------------------------------------------------------------------------------------------------------
+    # -- the callback thread -----------------------------------------------------------------------------------------
 
     def call_soon(self, call: Callable[..., Any], *args: Any) -> None:
         """Run ``call(*args)`` in the callback thread, which is started when it is first needed."""

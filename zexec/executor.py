@@ -242,7 +242,7 @@ class Executor(_Calls, stdlib.ProcessPoolExecutor):
         self._client: Client | None = None
         self._finalizer: Any = None
 
-    # -- what libraries and tests read ---------------------------------------------------------------------------------------------
+    # -- what libraries and tests read -------------------------------------------------------------------------------
 
     @property
     def _processes(self) -> dict[int, Any] | None:  # type: ignore[override]
@@ -261,7 +261,7 @@ class Executor(_Calls, stdlib.ProcessPoolExecutor):
         detail = client.broken if client is not None else None
         return str(broken(detail, FACE)) if detail is not None else False
 
-    # -- calls -----------------------------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------------------------
 
     def options(
         self,
@@ -309,7 +309,7 @@ class Executor(_Calls, stdlib.ProcessPoolExecutor):
         _unfinished.add(client)
         return client
 
-    # -- ends --------------------------------------------------------------------------------------------------------------------------
+    # -- ends --------------------------------------------------------------------------------------------------------
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more work.

@@ -74,7 +74,7 @@ class ImapIterator:
         else:
             self._draw_ahead()
 
-    # -- handing out ---------------------------------------------------------------------------------------------------------------
+    # -- handing out -------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -117,7 +117,7 @@ class ImapIterator:
     def _is_next_there(self) -> bool:
         return self._taken in self._arrived if self._ordered else bool(self._queue)
 
-    # -- drawing -------------------------------------------------------------------------------------------------------------------
+    # -- drawing -----------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
         """The drawing thread."""
@@ -185,7 +185,7 @@ class ImapIterator:
                 self._cond.notify_all()
         return more
 
-    # -- arriving, in the client's io thread -----------------------------------------------------------------------------------------
+    # -- arriving, in the client's io thread -------------------------------------------------------------------------
 
     def _arrive(self, start: int, size: int, outcome: Outcome) -> None:
         values, failures = items_of(outcome, self._client.face, self._name, size)

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# -- what kind of call a task is: how the engine reads the payload, decided by the client ---------------------------------
+# -- what kind of call a task is: how the engine reads the payload, decided by the client ----------------------------
 
 CALL = 0  #: payload is (args, kwargs): one call
 MAP = 1  #: payload is a list of items: f(item) for each
 STARMAP = 2  #: payload is a list of tuples: f(*item) for each
 KEEP_GOING = 4  #: added to MAP or STARMAP: a failing item does not end its chunk
 
-# -- how a task ended ------------------------------------------------------------------------------------------------------
+# -- how a task ended ------------------------------------------------------------------------------------------------
 
 OK = 0  #: payload is the pickled value
 ERROR = 1  #: the function raised; payload is a pickled report of the exception
@@ -34,7 +34,7 @@ LOCAL = 11  #: never left the client; detail is the exception
 
 FAILED_REMOTELY = frozenset({ERROR, ARGUMENTS, RESULT, PARTIAL})
 
-# -- where a task is: the states of core.scheduler ----------------------------------------------------------------------------
+# -- where a task is: the states of core.scheduler -------------------------------------------------------------------
 
 WAITING = "waiting"  #: in a ready queue
 SENT = "sent"  #: held by an engine, started or not
@@ -159,7 +159,7 @@ class EngineInfo:
     allowance: int | None = None  #: tasks it may run before it leaves
 
 
-# -- records on the wire between hub and engine -----------------------------------------------------------------------------------
+# -- records on the wire between hub and engine ----------------------------------------------------------------------
 
 #: one task of a bulk: (function digest, kind, payload or frame index, time-out or None)
 TaskRecord = tuple[bytes, int, Any, "float | None"]

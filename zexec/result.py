@@ -88,7 +88,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         self._submitted = time()
         self._received = 0.0
 
-    # -- what Future keeps in attributes, and the stdlib's own functions reach for ------------------------------------------------
+    # -- what Future keeps in attributes, and the stdlib's own functions reach for -----------------------------------
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
@@ -128,7 +128,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             return f"<{name} at {id(self):#x} state=finished raised {type(self._error).__name__}>"
         return f"<{name} at {id(self):#x} state=finished returned {type(self._value).__name__}>"
 
-    # -- both interfaces -------------------------------------------------------------------------------------------------------------
+    # -- both interfaces ---------------------------------------------------------------------------------------------
 
     def result(self, timeout: float | None = None) -> Any:
         """The value, when it is there.
@@ -232,7 +232,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             "status": None if status is None else ("ok" if status == OK else "error"),
         }
 
-    # -- settling ----------------------------------------------------------------------------------------------------------------------
+    # -- settling ----------------------------------------------------------------------------------------------------
 
     def _arrive(self, outcome: Outcome) -> None:
         """The task has ended: in the client's io thread."""
@@ -308,7 +308,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def _is_done(self) -> bool:
         return self._state_ is not PENDING
 
-    # -- what only the stdlib's executors do to their futures ------------------------------------------------------------------------
+    # -- what only the stdlib's executors do to their futures --------------------------------------------------------
 
     def set_running_or_notify_cancel(self) -> bool:
         raise concurrent.futures.InvalidStateError("a zexec result is settled by its engine alone")

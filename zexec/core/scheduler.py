@@ -141,7 +141,7 @@ class Scheduler:
             ev.Tick: self._on_tick,
         }
 
-    # -- what a host calls -------------------------------------------------------------------------------------------------
+    # -- what a host calls -------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Ask for all engines now."""
@@ -198,7 +198,7 @@ class Scheduler:
                 found.append((when, what if who is None else f"{what} engine {who}"))
         return found
 
-    # -- tasks come in -------------------------------------------------------------------------------------------------------
+    # -- tasks come in -----------------------------------------------------------------------------------------------
 
     def _on_submitted(self, now: float, event: ev.Submitted) -> None:
         tasks = event.tasks
@@ -227,7 +227,7 @@ class Scheduler:
         for id in exist:
             self._pinned.setdefault(id, ReadyQueue()).extend((task,))
 
-    # -- handing out -----------------------------------------------------------------------------------------------------------
+    # -- handing out -------------------------------------------------------------------------------------------------
 
     def _assign(self, now: float) -> None:
         batches: dict[Engine, list[Task]] = {}
@@ -350,7 +350,7 @@ class Scheduler:
         self._note(now, "asked back from", engine.id, [engine.held[seq].id for seq in seqs])
         self._actions.append(act.TakeBack(engine.serial, seqs))
 
-    # -- what engines report ---------------------------------------------------------------------------------------------------------
+    # -- what engines report -----------------------------------------------------------------------------------------
 
     def _on_ran(self, now: float, event: ev.Ran) -> None:
         engine = self.engines.get(event.serial)
@@ -474,7 +474,7 @@ class Scheduler:
         self._actions.append(act.Stir(engine.serial, task.seq))
         self.deadlines.add(now + GRACE, "kill", (engine.serial, task.seq))
 
-    # -- engines come and go -----------------------------------------------------------------------------------------------------------
+    # -- engines come and go -----------------------------------------------------------------------------------------
 
     def _start(self, id: int) -> None:
         self._serial += 1
@@ -560,7 +560,7 @@ class Scheduler:
         if (not self.closing or self.tasks) and not self.on_demand:
             self._start(engine.id)
 
-    # -- cancelling ------------------------------------------------------------------------------------------------------------------------
+    # -- cancelling --------------------------------------------------------------------------------------------------
 
     def _on_cancel_wanted(self, now: float, event: ev.CancelWanted) -> None:
         task = self.tasks.get(event.task_id)
@@ -598,7 +598,7 @@ class Scheduler:
         else:
             self._unpin(task)
 
-    # -- ends --------------------------------------------------------------------------------------------------------------------------------
+    # -- ends --------------------------------------------------------------------------------------------------------
 
     def _on_broke(self, now: float, event: ev.Broke) -> None:
         self._break(now, event.detail)
@@ -656,7 +656,7 @@ class Scheduler:
             elif what == "kill":
                 self._actions.append(act.KillEngine(serial, f"task {task.id} did not react to an interrupt"))
 
-    # -- the only ways to change a task -------------------------------------------------------------------------------------------------------
+    # -- the only ways to change a task ------------------------------------------------------------------------------
 
     def _move(self, task: Task, state: str) -> None:
         if state not in TRANSITIONS[task.state]:

@@ -99,7 +99,7 @@ class Engine:
         self._io = threading.Thread(target=self._run_io, name="zexec-engine-io", daemon=True)
         self._main_ident = threading.get_ident()
 
-    # -- main thread -----------------------------------------------------------------------------------------------------------
+    # -- main thread -------------------------------------------------------------------------------------------------
 
     def run(self, initialize: Callable[[], None]) -> None:
         """Serve until told to stop. Returns when the engine may leave."""
@@ -187,7 +187,7 @@ class Engine:
         if self._ledger is not None:
             self._ledger.close()
 
-    # -- io thread ---------------------------------------------------------------------------------------------------------------
+    # -- io thread ---------------------------------------------------------------------------------------------------
 
     def _run_io(self) -> None:
         control = EngineChannel(self._context, self.spec.endpoint, b"C", self.spec.serial)

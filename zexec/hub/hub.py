@@ -88,7 +88,7 @@ class Hub:
             act.Finished: lambda a: None,
         }
 
-    # -- what a host calls ---------------------------------------------------------------------------------------------------------
+    # -- what a host calls -------------------------------------------------------------------------------------------
 
     def turn(self) -> None:
         """Take in what clients want, decide, and do it."""
@@ -152,7 +152,7 @@ class Hub:
             self.channel.close()
         self.launcher.close()
 
-    # -- from engines ---------------------------------------------------------------------------------------------------------------
+    # -- from engines ------------------------------------------------------------------------------------------------
 
     def _take_in(self, letter: bytes, serial: int, message: Any) -> None:
         now = monotonic()
@@ -175,7 +175,7 @@ class Hub:
         elif kind is InitFailed:
             handle(now, ev.Broke(("initializer", bytes(message.report))))
 
-    # -- actions --------------------------------------------------------------------------------------------------------------------
+    # -- actions -----------------------------------------------------------------------------------------------------
 
     def _send(self, action: act.Send) -> None:
         known = self._functions[action.serial]
@@ -229,7 +229,7 @@ class Hub:
         self.launcher.kill(serial, reason, force)
         self._condemned[serial] = monotonic() + PATIENCE
 
-    # -- engines that end -----------------------------------------------------------------------------------------------------------
+    # -- engines that end --------------------------------------------------------------------------------------------
 
     def _tend(self, now: float) -> None:
         if self._condemned:

@@ -65,7 +65,7 @@ class HubThread:
         #: until when the io thread will sleep if nothing happens
         self._wake_at = math.inf
 
-    # -- the link: what a client calls -----------------------------------------------------------------------------------------------
+    # -- the link: what a client calls -------------------------------------------------------------------------------
 
     def start(self, begin: bool) -> None:
         """Start the engines, if they are to start now, and the io thread.
@@ -134,7 +134,7 @@ class HubThread:
     def join(self, timeout: float | None = None) -> None:
         self._thread.join(timeout)
 
-    # -- turning the hub ---------------------------------------------------------------------------------------------------------------
+    # -- turning the hub ---------------------------------------------------------------------------------------------
 
     def _poke(self) -> None:
         hub = self.hub

@@ -78,7 +78,7 @@ def decode(frames: Sequence[Frame]) -> Message:
         raise ProtocolError(f"a damaged message: {type(e).__name__}: {e}") from e
 
 
-# -- payloads: inside the header, or the number of a frame -----------------------------------------------------------------------
+# -- payloads: inside the header, or the number of a frame -----------------------------------------------------------
 
 
 def _stow(payload: Any, extra: list[Frame]) -> Any:
