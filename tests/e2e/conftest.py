@@ -1,0 +1,123 @@
+"""Real processes. After every test nothing may be left of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zexec
+from tests.helpers import leftovers
+from tests.helpers.scripts import Scripts
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_family() -> None:
+    leftovers.prepare()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(_one_family: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[leftovers.Before]:
+    """Fail a test that leaves a process, thread, descriptor, socket, file or segment."""
+    # A short path: sockets must fit. And not tmp_path, which pytest keeps.
+    folder = tempfile.mkdtemp(prefix="zx", dir="/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    monkeypatch.setenv("TMPDIR", folder)
+    before = leftovers.Before(folder)
+    yield before
+    left = before.left()
+    if left:
+        leftovers.remove(before)
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not left, "left behind:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def scripts(tmp_path: Path, nothing_left: leftovers.Before) -> Scripts:
+    """Programs of their own, to be run in a process of their own."""
+    return Scripts(tmp_path)
+
+
+@pytest.fixture
+def flag(tmp_path: Path) -> Callable[[str], str]:
+    """Paths of files by which processes tell each other things."""
+
+    def make(name: str) -> str:
+        return str(tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def ctx(method: str) -> Any:
+    """The context of each start method in turn."""
+    return multiprocessing.get_context(method)
+
+
+@pytest.fixture
+def pool(nothing_left: leftovers.Before) -> Iterator[zexec.Pool]:
+    """Two forked engines."""
+    with zexec.Pool(2, context=multiprocessing.get_context("fork")) as pool:
+        yield pool
+    pool.join()
+
+
+@pytest.fixture
+def executor(nothing_left: leftovers.Before) -> Iterator[zexec.Executor]:
+    """Two forked engines."""
+    with zexec.Executor(2, mp_context=multiprocessing.get_context("fork")) as executor:
+        yield executor
+
+
+MakePool = Callable[..., Any]
+
+
+def _stdlib_pool(*args: Any, context: Any = None, **kwargs: Any) -> Any:
+    return (context or multiprocessing.get_context("fork")).Pool(*args, **kwargs)
+
+
+def _zexec_pool(*args: Any, context: Any = None, **kwargs: Any) -> Any:
+    return zexec.Pool(*args, context=context or multiprocessing.get_context("fork"), **kwargs)
+
+
+@pytest.fixture(params=["stdlib", "zexec"])
+def both(request: pytest.FixtureRequest, nothing_left: leftovers.Before) -> Iterator[MakePool]:
+    """Makes pools, of the stdlib's class and then of ours: the same test for both, and so the stdlib is its oracle."""
+    pools: list[Any] = []
+    make = _stdlib_pool if request.param == "stdlib" else _zexec_pool
+
+    def create(*args: Any, **kwargs: Any) -> Any:
+        pools.append(make(*args, **kwargs))
+        return pools[-1]
+
+    yield create
+    for pool in pools:
+        pool.terminate()
+        pool.join()
+
+
+@pytest.fixture(params=["stdlib", "zexec"])
+def both_executors(request: pytest.FixtureRequest, nothing_left: leftovers.Before) -> Iterator[Callable[..., Any]]:
+    """Makes executors, of the stdlib's class and then of ours."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    executors: list[Any] = []
+    cls = ProcessPoolExecutor if request.param == "stdlib" else zexec.Executor
+
+    def create(*args: Any, mp_context: Any = None, **kwargs: Any) -> Any:
+        executors.append(cls(*args, mp_context=mp_context or multiprocessing.get_context("fork"), **kwargs))
+        return executors[-1]
+
+    yield create
+    for executor in executors:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def pytest_report_header() -> str:
+    return f"temporary files: {tempfile.gettempdir()}, cpus: {os.cpu_count()}"

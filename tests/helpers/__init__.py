@@ -1,0 +1,1 @@
+"""What the tests of real processes are made of: tasks, saboteurs, scripts, and the search for leftovers."""

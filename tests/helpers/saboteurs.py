@@ -1,0 +1,192 @@
+"""Functions and objects that do harm, by the name of what they do and when."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from typing import Any
+
+EXIT_CODE = 41
+
+
+# -- ways to go ------------------------------------------------------------------------------------------------------
+
+
+def leave(*args: Any) -> None:
+    """Gone without a word."""
+    os._exit(EXIT_CODE)
+
+
+def kill(*args: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+def crash(*args: Any) -> None:
+    """A segmentation fault, unreported: faulthandler is off, and so is the core file."""
+    import faulthandler
+    import resource
+
+    faulthandler.disable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.string_at(0)
+
+
+def stop(*args: Any) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+DEATHS = {"leave": leave, "kill": kill, "crash": crash}
+#: what the exception says of each
+WORDS = {"leave": f"exit code {EXIT_CODE}", "kill": "SIGKILL", "crash": "SIGSEGV"}
+
+
+def act(how: str) -> None:
+    DEATHS[how]()
+
+
+def act_once(how: str, path: str) -> str:
+    """Die at the first call, live at the second."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "alive"
+    return DEATHS[how]() or "not reached"
+
+
+# -- ways to leave a task --------------------------------------------------------------------------------------------
+
+
+class Odd(BaseException):
+    """No Exception, and not one of Python's own."""
+
+
+def system_exit(*args: Any) -> None:
+    sys.exit(3)
+
+
+def keyboard_interrupt(*args: Any) -> None:
+    raise KeyboardInterrupt("from a task")
+
+
+def generator_exit(*args: Any) -> None:
+    raise GeneratorExit("from a task")
+
+
+def odd_exception(*args: Any) -> None:
+    raise Odd("from a task")
+
+
+def stop_iteration(*args: Any) -> None:
+    raise StopIteration("from a task")
+
+
+# -- at pickling and unpickling --------------------------------------------------------------------------------------
+
+
+class ErrorAtPickle:
+    def __reduce__(self) -> Any:
+        raise RuntimeError("no pickling of this")
+
+    def __repr__(self) -> str:
+        return "ErrorAtPickle()"
+
+
+class ExitAtPickle:
+    def __reduce__(self) -> Any:
+        os._exit(EXIT_CODE)
+
+
+def _raise(message: str) -> None:
+    raise RuntimeError(message)
+
+
+class ErrorAtUnpickle:
+    def __reduce__(self) -> Any:
+        return _raise, ("no unpickling of this",)
+
+
+class ExitAtUnpickle:
+    def __reduce__(self) -> Any:
+        return os._exit, (EXIT_CODE,)
+
+
+class KillAtUnpickle:
+    def __reduce__(self) -> Any:
+        return kill, ()
+
+
+class DoubleAtUnpickle:
+    """Pickles as what an unimportable name gives: the other side has no such module."""
+
+    def __reduce__(self) -> Any:
+        return __import__, ("no_such_module_anywhere",)
+
+
+class NoRepr:
+    """Can be neither pickled nor shown."""
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("no pickling of this")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("nor a repr")
+
+
+def make(cls: type) -> Any:
+    """A result that does harm on its way."""
+    return cls()
+
+
+def take(x: Any) -> str:
+    return "taken"
+
+
+# -- exceptions that do harm -----------------------------------------------------------------------------------------
+
+
+class NeedsTwo(Exception):
+    """Cannot be rebuilt from its ``args``: the classic."""
+
+    def __init__(self, a: Any, b: Any) -> None:
+        super().__init__("only one")
+        self.b = b
+
+
+class CarriesLock(Exception):
+    """Cannot be pickled."""
+
+
+def raise_needs_two(*args: Any) -> None:
+    raise NeedsTwo(1, 2)
+
+
+def raise_carries_lock(*args: Any) -> None:
+    import threading
+
+    raise CarriesLock("with a lock", threading.Lock())
+
+
+def raise_without_args(*args: Any) -> None:
+    class Local(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no str")
+
+    raise Local(NoRepr())
+
+
+# -- initializers ----------------------------------------------------------------------------------------------------
+
+
+def failing_initializer(path: str) -> None:
+    with open(path, "a") as f:
+        f.write(f"{os.getpid()}\n")
+    raise ValueError("the initializer failed")
+
+
+def dying_initializer(path: str, how: str) -> None:
+    with open(path, "a") as f:
+        f.write(f"{os.getpid()}\n")
+    DEATHS[how]()

@@ -1,0 +1,172 @@
+"""Well-behaved functions to run on engines. In a module, so that every start method finds them by name."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from time import monotonic, sleep
+from typing import Any
+
+#: Seconds after which a task that waits for something gives up, so that a failing test leaves nothing for long.
+PATIENCE = 30.0
+
+
+def double(x: Any) -> Any:
+    return x + x
+
+
+def echo(*args: Any, **kwargs: Any) -> Any:
+    return (args, kwargs) if kwargs else args
+
+
+def add(x: Any, y: Any = 100) -> Any:
+    return x + y
+
+
+def nothing(*args: Any) -> None:
+    return None
+
+
+def pid(*args: Any) -> int:
+    return os.getpid()
+
+
+def touch(path: str) -> None:
+    """Tell everybody who waits for this file."""
+    with open(path, "a"):
+        pass
+
+
+def append(path: str, text: str) -> None:
+    """One line; lines of several processes do not mix."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{text}\n".encode())
+    os.close(fd)
+
+
+def lines(path: str) -> list[str]:
+    try:
+        with open(path) as f:
+            return f.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def wait_for(path: str) -> bool:
+    """Wait until a file exists."""
+    return until(lambda: os.path.exists(path))
+
+
+def until(condition: Any, patience: float = PATIENCE) -> bool:
+    """Wait until a condition holds that nobody sends an event for."""
+    give_up = monotonic() + patience
+    while not condition():
+        if monotonic() > give_up:
+            raise AssertionError("waited in vain")
+        sleep(0.002)
+    return True
+
+
+def hold(started: str, release: str, value: Any = None) -> Any:
+    """Say that it runs, run until told to end."""
+    append(started, str(os.getpid()))
+    wait_for(release)
+    return value
+
+
+def log_and_return(path: str, x: Any) -> Any:
+    append(path, str(x))
+    return x
+
+
+def nap(seconds: float) -> float:
+    """A task that takes a while without using the processor."""
+    sleep(seconds)
+    return seconds
+
+
+def busy_loop() -> None:
+    while True:
+        pass
+
+
+def fail(message: str = "as told") -> None:
+    raise ValueError(message)
+
+
+def fail_if_odd(x: int) -> int:
+    if x % 2:
+        raise ValueError(f"{x} is odd")
+    return x
+
+
+def reciprocal(x: float) -> float:
+    return 1 / x
+
+
+def identity() -> tuple[tuple[int, ...], str, bool]:
+    me = multiprocessing.current_process()
+    return me._identity, me.name, me.daemon  # type: ignore[attr-defined]
+
+
+def in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def counting(n: int, log: list[int]) -> Iterator[int]:
+    """0 .. n - 1, with a note of each as it is drawn."""
+    for i in range(n):
+        log.append(i)
+        yield i
+
+
+def broken_after(n: int, error: type[BaseException] = ZeroDivisionError) -> Iterator[int]:
+    """An input that fails."""
+    yield from range(n)
+    raise error("the input failed")
+
+
+def say(text: str) -> None:
+    print(text)
+
+
+def say_both(text: str) -> None:
+    print("out", text)
+    print("err", text, file=sys.stderr)
+
+
+# -- with an initializer ---------------------------------------------------------------------------------------------
+
+state: Any = None
+
+
+def remember(value: Any) -> None:
+    global state
+    state = value
+
+
+def recall(*args: Any) -> Any:
+    return state
+
+
+def use_lock(path: str) -> None:
+    """Two lines that belong together, under the lock that the initializer was given."""
+    with state:
+        append(path, "in")
+        append(path, "out")
+
+
+def put(value: Any) -> None:
+    state.put(value)
+
+
+def send(value: Any) -> None:
+    state.send(value)
+
+
+def add_to_value(x: int) -> None:
+    with state.get_lock():
+        state.value += x
