@@ -5,7 +5,8 @@ Taken is what makes a Pool or a ProcessPoolExecutor, found by reading and by tra
 - `concurrent.futures` on threads and bare futures, and whatever else in `_test_multiprocessing` makes no pool: nothing
   of zexec is in them. (ThreadPool is taken: it is a subclass of the class that is swapped.)
 - `test_venv` `test_multiprocessing*`: runs in a fresh virtual environment, where only the stdlib is installed.
-- `test_compileall` where it replaces ProcessPoolExecutor by a mock of its own.
+- `test_compileall` where it replaces ProcessPoolExecutor by a mock of its own, or starts an interpreter with `-S`, which
+  leaves out the place from which zexec's classes are swapped in.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ POOLS_ELSEWHERE = (
     "ConfigDictTest.test_config_queue_handler_multiprocessing_context",
     "ThreadedImportTests.test_multiprocessing_pool_circular_import",
     "*.test_ddir*_multiple_workers",
-    "*.test_workers",
 )
 
 
