@@ -31,6 +31,7 @@ def _load(data: bytes) -> Any:
 
 def serve(spec: EngineSpec, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
     """Run an engine in this process until it is told to leave."""
+    spec.ends.arrived()
     engine = Engine(spec)
 
     def initialize() -> None:

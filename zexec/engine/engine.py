@@ -7,8 +7,8 @@
     receives bulks of tasks, runs them            receives control: revoke, interrupt
     one by one, sends results in bulk             sends results that have waited too long
           │  ▲                                          │  ▲
-          ▼  │ DEALER "T"                               ▼  │ DEALER "C"
-    ──────────────────────────── hub's ROUTER ────────────────────────────
+          ▼  │ channel "T"                              ▼  │ channel "C"
+    ───────────────────────────────── hub ─────────────────────────────────
 
 The main thread runs tasks, because signals and C libraries expect that, and talks to the hub by itself, because a hop through
 another thread would double the time of a short task. The io thread answers while the main thread is deep in a task, ends the
@@ -36,7 +36,6 @@ from typing import Any
 
 from zexec.engine.ledger import Ledger
 from zexec.engine.runner import Runner, TaskInterrupted
-from zexec.errors import ProtocolError
 from zexec.messages import (
     EngineInfo,
     Hello,
@@ -50,26 +49,27 @@ from zexec.messages import (
     Stop,
     Tasks,
 )
-from zexec.net.channels import EngineChannel, Waiter, new_context
+from zexec.net.bell import Bell
+from zexec.net.channels import CONTROL, TASKS, Ends, EngineChannel
 from zexec.wire.pickling import dump_report
 
 #: A result waits at most this long for others to share its message, in seconds.
 FLUSH = 0.001
-#: How often the io thread looks whether such a result waits, while the engine is busy, in ms; and how often when it is not.
-TICK_MS, IDLE_MS = 2, 1000
+#: How often the io thread looks whether such a result waits, while the engine is busy, and how often when it is not.
+TICK, IDLE = 0.002, 1.0
 #: Ticks without anything to send after which the io thread goes back to sleep.
 QUIET = 25
 
 
 @dataclass
 class EngineSpec:
-    """All that an engine must know to start. Plain data: it is pickled under spawn."""
+    """All that an engine must know to start. Travels to its process, by pickle under spawn."""
 
-    endpoint: str
+    ends: Ends
+    ledger: Ledger | None
     serial: int
     id: int
     allowance: int | None
-    ledger: str | None
     #: pid of the process whose death ends this engine, where it is the direct parent
     parent: int | None
 
@@ -81,9 +81,10 @@ class Engine:
         self.spec = spec
         self.info = EngineInfo(spec.serial, spec.id, os.getpid(), socket.gethostname(), spec.allowance)
         self.runner = Runner()
-        self._ledger = Ledger(spec.ledger) if spec.ledger else None
-        self._context = new_context()
-        self._tasks = EngineChannel(self._context, spec.endpoint, b"T", spec.serial)
+        self._ledger = spec.ledger
+        self._tasks: EngineChannel = spec.ends.open(TASKS)
+        self._control: EngineChannel = spec.ends.open(CONTROL)
+        spec.ends.close()
         self._unsent: deque[ResultRecord] = deque()
         self._first_unsent = 0.0
         self._lock = threading.Lock()
@@ -95,7 +96,7 @@ class Engine:
         self._interrupting: int | None = None
         self._ticking = False
         self._leaving = False
-        self._waiter = Waiter()
+        self._bell = Bell()
         self._io = threading.Thread(target=self._run_io, name="zexec-engine-io", daemon=True)
         self._main_ident = threading.get_ident()
 
@@ -118,7 +119,10 @@ class Engine:
 
     def _serve(self) -> None:
         while True:
-            message = self._tasks.receive()
+            try:
+                message = self._tasks.receive()
+            except EOFError:
+                return  # the hub is gone
             if type(message) is Tasks:
                 self.runner.learn(message.functions, message.forget)
                 self._run_bulk(message)
@@ -153,7 +157,7 @@ class Engine:
             elif not self._ticking:
                 # The next task may be a long one: let the io thread see to what waits.
                 self._ticking = True
-                self._waiter.wake()
+                self._bell.ring()
         bulk.tasks = ()
         self._flush(self._tasks)
         _flush_std_streams()
@@ -178,40 +182,48 @@ class Engine:
 
     def _leave(self) -> None:
         self._leaving = True
-        self._waiter.wake()
+        self._bell.ring()
         self._io.join()
-        self._flush(self._tasks)
+        try:
+            self._flush(self._tasks)
+        except OSError:
+            pass  # the hub is gone
         self._tasks.close()
-        self._context.term()
-        self._waiter.close()
+        self._control.close()
+        self._bell.close()
         if self._ledger is not None:
             self._ledger.close()
 
-    # -- io thread ---------------------------------------------------------------------------------------------------
+    # -- io thread -----------------------------------------------------------------------------------------------------
 
     def _run_io(self) -> None:
-        control = EngineChannel(self._context, self.spec.endpoint, b"C", self.spec.serial)
-        try:
-            control.send(Hello(self.info, "C"))
-            parent = parent_process()
-            sentinel = parent.sentinel if parent is not None else None
-            self._waiter.watch(control, sentinel)
-            quiet = 0
-            while not self._leaving:
-                ready = self._waiter.wait(TICK_MS if self._ticking else IDLE_MS)
-                if (sentinel is not None and sentinel in ready) or self._is_orphan():
-                    self._die_orphaned()
-                for message in control.receive_all():
-                    self._obey(message, control)
-                if self._ticking:
-                    quiet += 1
-                    if self._unsent and monotonic() - self._first_unsent >= FLUSH and self._flush(control):
-                        quiet = 0
-                    if quiet > QUIET:
-                        self._ticking = False
-                        quiet = 0
-        finally:
-            control.close()
+        control, bell = self._control, self._bell
+        control.send(Hello(self.info, "C"))
+        channel = control.fileno()
+        bell.watch(channel)
+        parent = parent_process()
+        sentinel = parent.sentinel if parent is not None else -1
+        if parent is not None:
+            bell.watch(sentinel)
+        quiet = 0
+        while not self._leaving:
+            ready = bell.wait(TICK if self._ticking else IDLE)
+            if sentinel in ready or self._is_orphan():
+                # The client is gone without a word, whatever the main thread is doing.
+                os._exit(1)
+            if channel in ready:
+                try:
+                    for message in control.receive_all():
+                        self._obey(message, control)
+                except EOFError:
+                    os._exit(1)
+            if self._ticking:
+                quiet += 1
+                if self._unsent and monotonic() - self._first_unsent >= FLUSH and self._flush(control):
+                    quiet = 0
+                if quiet > QUIET:
+                    self._ticking = False
+                    quiet = 0
 
     def _obey(self, message: Any, control: EngineChannel) -> None:
         if type(message) is Revoke:
@@ -227,15 +239,6 @@ class Engine:
     def _is_orphan(self) -> bool:
         return self.spec.parent is not None and os.getppid() != self.spec.parent
 
-    def _die_orphaned(self) -> None:
-        """The client is gone without a word: leave nothing behind, whatever the main thread is doing."""
-        folder = os.path.dirname(self.spec.ledger) if self.spec.ledger else None
-        if folder:
-            import shutil
-
-            shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
-
 
 def _flush_std_streams() -> None:
     """What tasks print shows up when it would from a worker that ends: at the latest now."""
@@ -244,6 +247,3 @@ def _flush_std_streams() -> None:
             stream.flush()
         except Exception:
             pass
-
-
-__all__ = ["Engine", "EngineSpec", "ProtocolError"]

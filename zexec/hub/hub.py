@@ -7,7 +7,7 @@ at a time), takes the outcomes, and sleeps until ``next_deadline``; see ``zexec.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -29,11 +29,12 @@ from zexec.messages import (
     Task,
     Tasks,
 )
-from zexec.net.channels import HubChannel
+from zexec.net.channels import CONTROL, TASKS, HubChannel
 
 #: Functions that an engine is trusted to remember. Beyond it the oldest is forgotten on both sides.
 REMEMBER = 512
-#: How often a dead engine's connection is probed for its end, and when to give up on that, in seconds.
+#: How often to look whether a dead engine's connection has ended, and when to give up on that (a child of the engine may keep
+#: it open), in seconds.
 PROBE, PROBE_LIMIT = 0.001, 0.5
 #: Seconds from a polite end to a forced one.
 PATIENCE = 0.5
@@ -45,20 +46,21 @@ class Hub:
     Args:
         scheduler: decides.
         launcher: starts and ends engines.
+        channel: reaches them.
         watch: called with a descriptor that becomes readable when an engine ends, ``unwatch`` when that is over.
-        refuse: called with a task id when a cancel is refused because the task runs.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
         launcher: LocalLauncher,
+        channel: HubChannel,
         watch: Callable[[int], None],
         unwatch: Callable[[int], None],
     ) -> None:
         self.scheduler = scheduler
         self.launcher = launcher
-        self.channel: HubChannel | None = None
+        self.channel = channel
         #: what clients want, in order: tasks, and events of the core. Any thread may append.
         self.inbox: deque[Task | ev.Event] = deque()
         #: what they are to be told
@@ -113,15 +115,13 @@ class Hub:
         for action in self.scheduler.decide(now):
             self._perform[type(action)](action)
 
-    def receive(self) -> None:
-        """Take in what engines have sent."""
-        channel = self.channel
-        if channel is None:
-            return
-        while channel.pending():
-            received = channel.receive()
-            if received is not None:
-                self._take_in(*received)
+    def receive(self, ready: Iterable[int] = ()) -> None:
+        """Take in what engines have sent. ``ready``: the descriptors that the host found ready."""
+        for fd in ready:
+            if self.launcher.by_sentinel(fd) is not None:
+                self.process_ended(fd)
+        for letter, serial, message in self.channel.receive(ready):
+            self._take_in(letter, serial, message)
 
     def process_ended(self, sentinel: int) -> None:
         """An engine's process is gone. What it had sent may still be on its way."""
@@ -147,10 +147,8 @@ class Hub:
         return self.scheduler.finished and not self.launcher.engines
 
     def close(self) -> None:
-        """Let go of sockets and files. Nothing works after this."""
-        if self.channel is not None:
-            self.channel.close()
-        self.launcher.close()
+        """Let go of the channels. Nothing works after this."""
+        self.channel.close()
 
     # -- from engines ------------------------------------------------------------------------------------------------
 
@@ -200,13 +198,11 @@ class Hub:
                 if digest not in used:
                     del known[digest]
                     forget.append(digest)
-        assert self.channel is not None
         # If the engine is not there any more, its sentinel says so, and that brings the tasks back.
-        self.channel.send(b"T", action.serial, Tasks(action.base, records, functions, forget))
+        self.channel.send(TASKS, action.serial, Tasks(action.base, records, functions, forget))
 
     def _control(self, serial: int, message: Any) -> None:
-        if self.channel is not None:
-            self.channel.send(b"C", serial, message)
+        self.channel.send(CONTROL, serial, message)
 
     def _settle(self, a: act.Settle) -> None:
         self.outcomes.append((a.task.id, a.status, a.payload, a.detail, a.engine, a.started, a.seconds))
@@ -218,11 +214,17 @@ class Hub:
     def _start_engine(self, a: act.StartEngine) -> None:
         self._functions[a.serial] = {}
         self._greeted[a.serial] = set()
-        self._watch(self.launcher.start(a.id, a.serial))
+        ends = self.channel.connect(a.serial)
+        try:
+            sentinel = self.launcher.start(a.id, a.serial, ends)
+        except BaseException:
+            self.channel.disconnect(a.serial)
+            raise
+        self.channel.started(a.serial)
+        self._watch(sentinel)
 
     def _stop_engine(self, a: act.StopEngine) -> None:
-        if self.channel is not None:
-            self.channel.send(b"T", a.serial, Stop())
+        self.channel.send(TASKS, a.serial, Stop())
 
     def kill(self, serial: int, reason: str, force: bool = False) -> None:
         """End an engine, politely first."""
@@ -241,24 +243,15 @@ class Hub:
                     self._condemned[serial] = now + PATIENCE
         if self._dying:
             for serial, limit in list(self._dying.items()):
-                if limit <= now or not self._is_connected(serial):
+                if limit <= now or not self.channel.is_connected(serial):
                     self.receive()
                     self._bury(now, serial)
-
-    def _is_connected(self, serial: int) -> bool:
-        """Whether something that a dead engine sent may still come: its connections end after the last of it.
-
-        A ROUTER says so when it is asked to send there. (The probe goes to a dead process: nobody reads it.)
-        """
-        if self.channel is None:
-            return False
-        probes = [self.channel.send(letter, serial, Stop("probe")) for letter in (b"T", b"C")]
-        return any(probes)
 
     def _bury(self, now: float, serial: int) -> None:
         del self._dying[serial]
         self._condemned.pop(serial, None)
         self._functions.pop(serial, None)
         self._greeted.pop(serial, None)
+        self.channel.disconnect(serial)
         death, started = self.launcher.reap(serial)
         self.scheduler.handle(now, ev.EngineDown(serial, death, started))

@@ -14,9 +14,9 @@ Why no task is forgotten in the inbox
   inbox after that. So if the submitter saw "not hungry", the other either saw the task, or had engines busy; and busy engines
   end in a result or a death, either of which turns the hub.
 
-Why no message is forgotten on the socket
-  libzmq signals its descriptor once per change, and a send may swallow the signal. After the last send under the lock, whoever
-  holds it asks ``pending``; the io thread goes on receiving then, a submitter rings the bell.
+Why no message is forgotten on the way in
+  A channel may announce a message once only, and a send may swallow that (ZeroMQ's do). After the last send under the lock,
+  whoever holds it asks ``pending``; the io thread goes on receiving then, a submitter rings the bell.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from zexec.core.scheduler import Scheduler
 from zexec.hub.hub import Hub
 from zexec.launch.local import LocalLauncher
 from zexec.messages import Outcome, Task
-from zexec.net.channels import Bell, HubChannel, new_context
+from zexec.net.bell import Bell
+from zexec.net.pipes import PipeHub
 
 
 class HubThread:
@@ -51,13 +52,13 @@ class HubThread:
         deliver: Callable[[list[Outcome], list[int]], None],
         ended: Callable[[], None],
     ) -> None:
-        self._bell = Bell()
-        self.hub = Hub(scheduler, launcher, self._bell.watch, self._bell.unwatch)
+        self._bell = bell = Bell()
+        channel = PipeHub(bell.watch, bell.unwatch, bell.want_write)
+        self.hub = Hub(scheduler, launcher, channel, bell.watch, bell.unwatch)
         self.lock = threading.Lock()
         self.hungry = False
         self._deliver = deliver
         self._ended = ended
-        self._context: Any = None
         self._thread = threading.Thread(target=self._run, name="zexec-io", daemon=True)
         #: set once the thread has ended and everything is released
         self.over = threading.Event()
@@ -70,8 +71,7 @@ class HubThread:
     def start(self, begin: bool) -> None:
         """Start the engines, if they are to start now, and the io thread.
 
-        Engines come first: under fork they are copies of this process before it has any thread of ours. They find no socket
-        yet and try again every other millisecond.
+        Engines come first: under fork they are copies of this process before it has a thread of ours.
         """
         with self.lock:
             try:
@@ -81,9 +81,6 @@ class HubThread:
             except BaseException:
                 self._abandon()
                 raise
-            self._context = new_context()
-            self.hub.channel = HubChannel(self._context, self.hub.launcher.endpoint)
-            self._bell.watch(self.hub.channel.fd)
             self.hungry = self.hub.scheduler.hungry
         self._thread.start()
 
@@ -146,7 +143,7 @@ class HubThread:
             if self._over:
                 return
             self._turn()
-            attention = bool(hub.outcomes or hub.refused) or (hub.channel is not None and hub.channel.pending())
+            attention = bool(hub.outcomes or hub.refused) or hub.channel.pending()
             due = hub.next_deadline()
             attention = attention or (due is not None and due < self._wake_at)
         finally:
@@ -164,19 +161,14 @@ class HubThread:
 
     def _run(self) -> None:
         hub, bell = self.hub, self._bell
-        assert hub.channel is not None
-        fd = hub.channel.fd
         ready: set[int] = set()
         while True:
             with self.lock:
-                for sentinel in ready:
-                    if sentinel != fd:
-                        hub.process_ended(sentinel)
-                while True:
+                hub.receive(ready)
+                self._turn()
+                while hub.channel.pending():
                     hub.receive()
                     self._turn()
-                    if not hub.channel.pending():
-                        break
                 outcomes, hub.outcomes = hub.outcomes, []
                 refused, hub.refused = hub.refused, []
                 due = hub.next_deadline()
@@ -204,8 +196,6 @@ class HubThread:
             self.hub.launcher.kill(serial, "the pool could not start", force=True)
             self.hub.launcher.reap(serial)
         self.hub.close()
-        if self._context is not None:
-            self._context.term()
         self._bell.close()
 
 

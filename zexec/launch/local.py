@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +18,7 @@ from zexec.engine.bootstrap import ByValue, serve
 from zexec.engine.engine import EngineSpec
 from zexec.engine.ledger import Ledger
 from zexec.messages import Death
-
-#: Longest path of a socket file that every system takes, less the file's own name.
-SOCKET_PATH = 90
+from zexec.net.channels import Ends
 
 
 @dataclass
@@ -38,7 +34,7 @@ class LocalEngine:
 
 
 class LocalLauncher:
-    """Starts, watches and ends local engines; owns the folder that holds their socket and ledgers.
+    """Starts, watches and ends local engines.
 
     Args:
         context: the multiprocessing context to start processes with.
@@ -61,32 +57,32 @@ class LocalLauncher:
         self._allowance = allowance
         self._rename = rename
         self._parent = None if context.get_start_method() == "forkserver" else os.getpid()
-        self.folder = make_folder()
-        self.endpoint = f"ipc://{self.folder}/hub"
         #: processes that have not been reaped, by serial
         self.engines: dict[int, LocalEngine] = {}
         #: who fills each place now; replaced as a whole, so that other threads may read it
         self.current: dict[int, Any] = {}
         self._sentinels: dict[int, int] = {}
 
-    def start(self, id: int, serial: int) -> int:
+    def start(self, id: int, serial: int, ends: Ends) -> int:
         """Start an engine; its sentinel.
 
         Raises:
             Exception: what the context raises, for instance because initargs cannot be pickled.
         """
-        ledger = Ledger(os.path.join(self.folder, f"ledger-{serial}"), create=True)
-        spec = EngineSpec(self.endpoint, serial, id, self._allowance, ledger.path, self._parent)
+        ledger = Ledger()
         try:
+            spec = EngineSpec(ends, ledger, serial, id, self._allowance, self._parent)
             process = self._context.Process(target=serve, args=(spec, self._initializer, self._initargs))
             if self._rename is not None:
                 process.name = self._rename(process.name)
             # Whatever started this process, its engines may have children.
-            process._config["daemon"] = False
+            process.daemon = False
             process.start()
         except BaseException:
-            ledger.remove()
+            ledger.travelled()
+            ledger.close()
             raise
+        ledger.travelled()
         self.engines[serial] = LocalEngine(id, serial, process, ledger)
         self.current = {**self.current, id: process}
         sentinel: int = process.sentinel
@@ -108,7 +104,7 @@ class LocalLauncher:
         process.join()
         del self._sentinels[process.sentinel]
         started = engine.ledger.started
-        engine.ledger.remove()
+        engine.ledger.close()
         if self.current.get(engine.id) is process:
             self.current = {id: p for id, p in self.current.items() if p is not process}
         death = Death(engine.id, process.pid, socket.gethostname(), process.exitcode, engine.killed)
@@ -127,10 +123,6 @@ class LocalLauncher:
         except ProcessLookupError:
             pass
 
-    def close(self) -> None:
-        """Remove the folder. Every engine has been reaped."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 def portable(initializer: Callable[..., Any] | None) -> Callable[..., Any] | None:
     """An initializer that can be pickled: itself, or by value where its name cannot be imported."""
@@ -141,12 +133,3 @@ def portable(initializer: Callable[..., Any] | None) -> Callable[..., Any] | Non
     except Exception:
         return ByValue(initializer)
     return initializer
-
-
-def make_folder() -> str:
-    """A private folder with a path short enough for a socket."""
-    folder = tempfile.mkdtemp(prefix="zexec-")
-    if len(folder) > SOCKET_PATH:
-        os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="zexec-", dir="/tmp")
-    return folder
