@@ -1,6 +1,7 @@
 """What every interpreter of a run does first; the run's virtual environment calls `main` through a .pth file.
 
-That way also an interpreter which a test starts with `-I`, and one that multiprocessing spawns, has zexec's classes.
+The classes come in as they do in a program under `python -m zexec run`. And that way also an interpreter which a test
+starts with `-I`, and one that multiprocessing spawns, has them.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-
-from compat.stdlib import swap
 
 STAND_IN = "ZEXEC_COMPAT_STAND_IN"
 RUN = "ZEXEC_COMPAT_RUN"
@@ -23,12 +22,9 @@ def main() -> None:
     if RUN not in os.environ:
         return
     if os.environ.get(STAND_IN):
-        from compat.stdlib import stand_in
-
-        swap.install(stand_in.Pool, stand_in.ProcessPoolExecutor)
+        from compat.stdlib.stand_in import install
     else:
-        import zexec
-
-        swap.install(zexec.Pool, zexec.Executor)
+        from zexec.cli.patch import install
+    install()
     stacks = open(os.environ[STACKS], "a")  # noqa: SIM115 - faulthandler keeps it open
     faulthandler.register(DUMP_SIGNAL, file=stacks, all_threads=True)
