@@ -50,7 +50,6 @@ WAYS_TO_A_POOL = [
     ("from multiprocessing import pool as module", "module.Pool"),
     ("from multiprocessing.pool import Pool as P", "P"),
     ("from multiprocessing.pool import *", "Pool"),
-    ("import multiprocessing", "multiprocessing.get_context(sys.argv[1]).Pool"),
     ("from multiprocessing import get_context", "get_context().Pool"),
     ("import importlib", "importlib.import_module('multiprocessing.pool').Pool"),
     ("import multiprocessing.pool, importlib; importlib.reload(multiprocessing.pool)", "multiprocessing.pool.Pool"),
@@ -78,6 +77,14 @@ if __name__ == "__main__":
         print(names(pool), pool.map(square, range(5)))
 """
         expect(source, "{pool} [0, 1, 4, 9, 16]\n", "fork")
+
+    def test_pool_of_a_context(self, expect, method):
+        source = """
+if __name__ == "__main__":
+    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+        print(names(pool), pool.map(square, range(5)))
+"""
+        expect(source, "{pool} [0, 1, 4, 9, 16]\n", method)
 
     @pytest.mark.parametrize(("statement", "name"), WAYS_TO_AN_EXECUTOR)
     def test_executor(self, expect, statement, name):
@@ -294,10 +301,11 @@ if __name__ == "__main__":
 """
         expect(source, "[0, 1, 4] 25 [36]\n49\n", method)
 
-    def test_started_elsewhere(self, programs, method):
-        # The script's folder is not where zexec is, and the program leaves the folder that it was started in.
-        programs.write(
-            "sub/script.py",
+    def test_zexec_that_only_the_first_process_finds(self, programs, method):
+        # `python -m zexec` finds a checkout in the current folder. The script's sys.path does not have it, and the
+        # program leaves for elsewhere.
+        script = programs.write(
+            "script.py",
             HEAD
             + "import os\nif __name__ == '__main__':\n"
             + indent(
@@ -309,7 +317,9 @@ if __name__ == "__main__":
                 """
             ),
         )
-        assert programs.ours("sub/script.py", method) == (0, "zexec.pool.Pool True\n", "")
+        del programs.env["PYTHONPATH"]
+        programs.folder = programs.root
+        assert programs.ours(str(script), method) == (0, "zexec.pool.Pool True\n", "")
 
     def test_options_of_python_reach_the_children(self, expect, method):
         source = """

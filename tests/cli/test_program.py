@@ -67,8 +67,10 @@ class TestWhatItIsGiven:
         assert without_addresses(ours.out) == without_addresses(plain.out)
         assert (ours.code, ours.err) == (0, "") == (plain.code, plain.err)
 
-    @pytest.mark.parametrize("options", [(), ("-O", "-X", "dev", "-X", "own=1"), ("-W", "error", "-u", "-B"), ("-s",)])
+    @pytest.mark.parametrize("options", [(), ("-O", "-X", "dev", "-X", "own=1"), ("-W", "error", "-u", "-B"), ("-P",)])
     def test_options_of_python(self, programs, options):
+        if "-P" in options and sys.version_info < (3, 11):
+            pytest.skip("-P came with 3.11")
         programs.write("script.py", SHOWS_ITSELF)
         assert programs.same("script.py", options=options).code == 0
 

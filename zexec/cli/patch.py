@@ -9,8 +9,9 @@
     a forked child ─────────────────────────────────► its copy of this process, patch and all
     a spawned child, a fork server ─────────────────► multiprocessing.util.spawnv_passfds: see children.py
 
-So three names and one function are all there is to replace: everything else looks them up when it is called. Each is
-replaced right after the program has imported its module: see after_import.py.
+So three names and one function are all there is to replace: everything else looks them up when it is called. (The
+managers look up at import, and get a word of their own below.) Each is replaced right after the program has imported
+its module: see after_import.py.
 
 A name is replaced for those who look at the module from outside, and not for the module itself: the stdlib's ThreadPool
 calls `Pool.__init__(self, ...)` by its module's global, and with our class in that place no ThreadPool would start.
@@ -81,6 +82,14 @@ def _patch_module(module: ModuleType) -> None:
     module.__class__ = Module
 
 
+def _patch_managers(managers: ModuleType) -> None:
+    # Where managers was imported before the patch, it still has the stdlib's class.
+    managers.SyncManager.register("Pool", managers.pool.Pool, managers.PoolProxy)
+    # A manager lists the methods of each result that it serves, and reads its attributes to find them. Some of ours wait
+    # for the result. So it is told the list, which is what it finds out about the stdlib's.
+    managers.SyncManager.register("AsyncResult", exposed=("get", "ready", "successful", "wait"), create_method=False)
+
+
 _EXECUTOR = ("ProcessPoolExecutor", "zexec.executor", "Executor")
 _NAMES = {
     "multiprocessing.pool": ("Pool", "zexec.pool", "Pool"),
@@ -102,14 +111,21 @@ def install(engines: int | None = None) -> None:
     if any(isinstance(finder, AfterImport) for finder in sys.meta_path):
         return
 
-    def set_default(pool: ModuleType) -> None:
-        pool._default_processes = engines  # type: ignore[attr-defined]
-
     def patch_children_too(util: ModuleType) -> None:
         patch_children(util, f"from zexec.cli import patch; patch.install({engines}); del patch")
 
-    actions = {**dict.fromkeys(_NAMES, _patch_module), "multiprocessing.util": patch_children_too}
-    AfterImport({**actions, "zexec.pool": set_default}).install()
+    def set_default(pool: ModuleType) -> None:
+        pool._default_processes = engines  # type: ignore[attr-defined]
+
+    finder = AfterImport(
+        {
+            **dict.fromkeys(_NAMES, _patch_module),
+            "multiprocessing.managers": _patch_managers,
+            "multiprocessing.util": patch_children_too,
+            "zexec.pool": set_default,
+        }
+    )
+    finder.install()
     for home in ("multiprocessing.pool", "concurrent.futures.process"):
         if home in sys.modules:
             _rebind(vars(sys.modules[home])[_NAMES[home][0]], sys.modules[home])
@@ -124,6 +140,3 @@ def _rebind(theirs: type, home: ModuleType) -> None:
         for alias, value in list(vars(module).items()):
             if value is theirs:
                 setattr(module, alias, getattr(home, name))
-    managers = sys.modules.get("multiprocessing.managers")
-    if managers is not None and name == "Pool":
-        managers.SyncManager.register("Pool", home.Pool, managers.PoolProxy)
