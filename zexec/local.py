@@ -10,9 +10,24 @@ from zexec.client import Client
 from zexec.core.scheduler import Scheduler
 from zexec.hub.thread import HubThread
 from zexec.launch.local import LocalLauncher
+from zexec.net.bell import Bell
+from zexec.net.channels import HubChannel
+from zexec.net.pipes import PipeHub
 from zexec.outcomes import Face
 
 DEATH_POLICIES = ("replace", "break")
+
+
+def pipes(bell: Bell) -> HubChannel:
+    """Channels for engines that are children of this process."""
+    return PipeHub(bell.watch, bell.unwatch, bell.want_write)
+
+
+def sockets(bell: Bell) -> HubChannel:
+    """Channels for any engine in this machine, over ZeroMQ."""
+    from zexec.net.sockets import SocketHub
+
+    return SocketHub(None, bell.watch, bell.unwatch)
 
 
 def local_client(
@@ -27,6 +42,7 @@ def local_client(
     begin: bool,
     on_engine_death: str,
     rename: Callable[[str], str] | None = None,
+    channel: Callable[[Bell], HubChannel] = pipes,
 ) -> Client:
     """A client with a hub of its own and engines in this machine.
 
@@ -40,6 +56,7 @@ def local_client(
         begin: start all now, in this thread.
         on_engine_death: "replace", or "break" as in the stdlib.
         rename: what to make of the processes' names.
+        channel: makes what carries messages to the engines.
     """
     if on_engine_death not in DEATH_POLICIES:
         raise ValueError(f"on_engine_death must be one of {', '.join(DEATH_POLICIES)}, not {on_engine_death!r}")
@@ -50,5 +67,5 @@ def local_client(
         processes, on_demand=on_demand, allowance=allowance, break_on_death=on_engine_death == "break"
     )
     launcher = LocalLauncher(context, initializer, initargs, allowance, rename)
-    client.start(HubThread(scheduler, launcher, client.deliver, client.ended), begin)
+    client.start(HubThread(scheduler, launcher, client.deliver, client.ended, channel), begin)
     return client

@@ -207,11 +207,11 @@ class Engine:
             bell.watch(sentinel)
         quiet = 0
         while not self._leaving:
-            ready = bell.wait(TICK if self._ticking else IDLE)
+            ready = bell.wait(0 if control.pending() else TICK if self._ticking else IDLE)
             if sentinel in ready or self._is_orphan():
                 # The client is gone without a word, whatever the main thread is doing.
                 os._exit(1)
-            if channel in ready:
+            if channel in ready or control.pending():
                 try:
                     for message in control.receive_all():
                         self._obey(message, control)

@@ -33,7 +33,7 @@ from zexec.hub.hub import Hub
 from zexec.launch.local import LocalLauncher
 from zexec.messages import Outcome, Task
 from zexec.net.bell import Bell
-from zexec.net.pipes import PipeHub
+from zexec.net.channels import HubChannel
 
 
 class HubThread:
@@ -43,6 +43,7 @@ class HubThread:
         scheduler, launcher: what the hub is made of.
         deliver: called in the io thread with outcomes, and with ids of tasks whose cancelling was refused.
         ended: called in the io thread, last.
+        make_channel: makes the channel to the engines, given the bell that wakes the io thread.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class HubThread:
         launcher: LocalLauncher,
         deliver: Callable[[list[Outcome], list[int]], None],
         ended: Callable[[], None],
+        make_channel: Callable[[Bell], HubChannel],
     ) -> None:
         self._bell = bell = Bell()
-        channel = PipeHub(bell.watch, bell.unwatch, bell.want_write)
+        channel = make_channel(bell)
         self.hub = Hub(scheduler, launcher, channel, bell.watch, bell.unwatch)
         self.lock = threading.Lock()
         self.hungry = False

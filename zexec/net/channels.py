@@ -43,6 +43,9 @@ class EngineChannel(Protocol):
     def fileno(self) -> int:
         """Readable when a message may be there."""
 
+    def pending(self) -> bool:
+        """Whether one is there that the descriptor will not announce again."""
+
     def close(self) -> None: ...
 
 

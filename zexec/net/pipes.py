@@ -80,6 +80,9 @@ class EnginePipe:
     def fileno(self) -> int:
         return self._fd
 
+    def pending(self) -> bool:
+        return False
+
     def close(self) -> None:
         os.close(self._fd)
 

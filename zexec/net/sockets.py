@@ -5,6 +5,8 @@ The hub has one ROUTER; each engine has two DEALERs, one per thread, addressed b
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -42,6 +44,15 @@ def _send(socket: zmq.Socket[Any], frames: list[Any]) -> None:
         socket.send(frame, zmq.SNDMORE if i < last else 0)
 
 
+def _has_message(socket: zmq.Socket[Any]) -> bool:
+    """Whether a message is there.
+
+    libzmq signals its descriptor once per change, and any call on the socket may swallow the signal. So after every send and
+    receive somebody has to ask here before going to sleep on it.
+    """
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 class EngineSocket:
     """An engine's end, with a context of its own, so that its threads end with it."""
 
@@ -62,8 +73,11 @@ class EngineSocket:
         return decode(_receive(self._socket, 1))
 
     def receive_all(self) -> Iterator[Message]:
-        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while self.pending():
             yield decode(_receive(self._socket, 1))
+
+    def pending(self) -> bool:
+        return _has_message(self._socket)
 
     def fileno(self) -> int:
         return int(self._socket.getsockopt(zmq.FD))
@@ -92,11 +106,15 @@ class SocketHub:
     """The hub's end: one ROUTER for all engines.
 
     Args:
-        endpoint: where to bind.
+        endpoint: where to bind; None for a socket in a private folder of this machine.
         watch, unwatch: called with a descriptor to be watched for reading, or no longer.
     """
 
-    def __init__(self, endpoint: str, watch: Callable[[int], None], unwatch: Callable[[int], None]) -> None:
+    def __init__(self, endpoint: str | None, watch: Callable[[int], None], unwatch: Callable[[int], None]) -> None:
+        self._folder = None
+        if endpoint is None:
+            self._folder = tempfile.mkdtemp(prefix="zexec-")
+            endpoint = f"ipc://{self._folder}/hub"
         self._endpoint = endpoint
         self._unwatch = unwatch
         self._context = zmq.Context(io_threads=1)
@@ -125,9 +143,7 @@ class SocketHub:
         return True
 
     def pending(self) -> bool:
-        # libzmq signals its descriptor once per change, and any call on the socket may swallow the signal. So after every
-        # send and receive somebody has to ask here before going to sleep on it.
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return _has_message(self._socket)
 
     def receive(self, ready: Iterable[int]) -> list[Received]:
         received: list[Received] = []
@@ -152,3 +168,5 @@ class SocketHub:
         self._unwatch(self._fd)
         self._socket.close()
         self._context.term()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
