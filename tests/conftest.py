@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,3 @@ def method(request: pytest.FixtureRequest) -> str:
     """Each start method in turn."""
     name: str = request.param
     return name
-
-
-@pytest.fixture(autouse=True)
-def _no_warning_goes_unseen(recwarn: pytest.WarningsRecorder) -> Iterator[None]:
-    """Nothing; the recorder keeps warnings of ``__del__`` from being printed. See ``filterwarnings`` for the rest."""
-    yield

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,27 @@ from tests.helpers import leftovers
 from tests.helpers.scripts import Scripts
 
 
+FAILED = pytest.StashKey[bool]()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _one_family() -> None:
+def _one_family(tmp_path_factory: pytest.TempPathFactory) -> None:
     leftovers.prepare()
+    tmp_path_factory.getbasetemp()  # made before any test says where its own temporary files go
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(_one_family: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[leftovers.Before]:
+def nothing_left(
+    _one_family: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[leftovers.Before]:
     """Fail a test that leaves a process, thread, descriptor, socket, file or segment."""
     # A short path: sockets must fit. And not tmp_path, which pytest keeps.
     folder = tempfile.mkdtemp(prefix="zx", dir="/tmp")
@@ -31,11 +45,14 @@ def nothing_left(_one_family: None, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("TMPDIR", folder)
     before = leftovers.Before(folder)
     yield before
-    left = before.left()
+    # pytest keeps what fixtures gave, and a pool of the stdlib keeps its pipes for as long as it lives.
+    request.node.funcargs.clear()
+    left = before.left(0.5 if request.node.stash.get(FAILED, False) else leftovers.DEADLINE)
     if left:
         leftovers.remove(before)
     shutil.rmtree(folder, ignore_errors=True)
-    assert not left, "left behind:\n" + "\n".join(left)
+    # A failed test has a traceback, and that holds on to whatever it will.
+    assert not left or request.node.stash.get(FAILED, False), "left behind:\n" + "\n".join(left)
 
 
 @pytest.fixture

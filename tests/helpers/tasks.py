@@ -82,6 +82,14 @@ def log_and_return(path: str, x: Any) -> Any:
     return x
 
 
+def hold_or_return(what: tuple[str | None, Any]) -> Any:
+    """Return the second, when the file named by the first exists."""
+    release, value = what
+    if release is not None:
+        wait_for(release)
+    return value
+
+
 def nap(seconds: float) -> float:
     """A task that takes a while without using the processor."""
     sleep(seconds)
@@ -136,6 +144,54 @@ def say(text: str) -> None:
 def say_both(text: str) -> None:
     print("out", text)
     print("err", text, file=sys.stderr)
+
+
+def raise_it(error: type[BaseException], *args: Any) -> None:
+    raise error(*args)
+
+
+def chunk_number(item: int) -> tuple[int, int]:
+    """Names the chunk an item came in: the frame that maps it is the same for all of one chunk, and no other."""
+    frame = sys._getframe(1)
+    if _chunk[0] is not frame:
+        _chunk[0] = frame
+        _chunk[1] += 1
+    return os.getpid(), _chunk[1]
+
+
+_chunk: list[Any] = [None, 0]
+
+
+class Adder:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __call__(self, x: int) -> int:
+        return x + self.n
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Adder) and other.n == self.n
+
+    def __hash__(self) -> int:
+        return self.n
+
+    plus = __call__
+
+    @classmethod
+    def of(cls, n: int) -> Adder:
+        return cls(n)
+
+
+class Squares:
+    """A sequence by the old protocol only, of a length that it does not know."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def __getitem__(self, i: int) -> int:
+        if i >= self._n:
+            raise IndexError(i)
+        return i * i
 
 
 # -- with an initializer ---------------------------------------------------------------------------------------------

@@ -1,0 +1,167 @@
+"""How a pool ends: close, terminate, with, garbage collection; never with anything left, which conftest sees to."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import pickle
+import warnings
+from time import monotonic
+from typing import Any
+
+import pytest
+
+import zexec
+from tests.e2e.conftest import MakePool
+from tests.helpers import tasks
+
+FORK = multiprocessing.get_context("fork")
+
+
+def test_close_lets_open_work_end(both: MakePool) -> None:
+    p = both(2)
+    results = [p.apply_async(tasks.nap, (0.01,)) for _ in range(20)]
+    m = p.map_async(tasks.double, range(100), 1)
+    p.close()
+    p.join()
+    assert [r.get(0) for r in results] == [0.01] * 20
+    assert m.get(0) == [2 * i for i in range(100)]
+
+
+def test_terminate_does_not(both: MakePool) -> None:
+    p = both(2)
+    p.map_async(tasks.nap, [60] * 20, 1)
+    then = monotonic()
+    p.terminate()
+    p.join()
+    assert monotonic() - then < 5
+
+
+def test_what_was_open_at_terminate_fails(pool: zexec.Pool) -> None:
+    """The stdlib's ``get`` would wait for ever."""
+    one = pool.apply_async(tasks.nap, (60,))
+    many = pool.map_async(tasks.nap, [60, 60])
+    lazy = pool.imap(tasks.nap, [60])
+    pool.terminate()
+    with pytest.raises(zexec.TerminatedError, match="the pool was terminated before nap had ended"):
+        one.get(10)
+    with pytest.raises(zexec.TerminatedError):
+        many.get(10)
+    with pytest.raises(zexec.TerminatedError):
+        next(lazy)
+
+
+def test_with_terminates(both: MakePool) -> None:
+    then = monotonic()
+    with both(2) as p:
+        p.map_async(tasks.nap, [60] * 4, 1)
+    assert monotonic() - then < 5
+    p.join()
+
+
+def test_an_exception_passes_through_with(both: MakePool) -> None:
+    with pytest.raises(KeyError), both(1) as p:
+        raise KeyError
+    p.join()
+
+
+def test_ends_may_be_repeated_in_any_order(both: MakePool) -> None:
+    p = both(1)
+    for end in (p.close, p.close, p.join, p.close, p.join, p.terminate, p.join, p.terminate, p.close, p.join):
+        end()
+
+
+def test_terminate_without_join_leaves_nothing() -> None:
+    zexec.Pool(2, context=FORK).terminate()
+
+
+def test_close_without_join_leaves_nothing() -> None:
+    pool = zexec.Pool(2, context=FORK)
+    r = pool.apply_async(tasks.double, (1,))
+    pool.close()
+    assert r.get(10) == 2
+
+
+def test_terminating_at_once(ctx: Any) -> None:
+    pool = zexec.Pool(2, context=ctx)
+    pool.terminate()
+    pool.join()
+
+
+def test_closing_at_once(ctx: Any) -> None:
+    pool = zexec.Pool(2, context=ctx)
+    pool.close()
+    pool.join()
+
+
+def test_unclosed_pool_warns(both: MakePool) -> None:
+    p = both(1)
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        p.__del__()
+    p.terminate()
+
+
+def test_collected_pool_warns_and_leaves_nothing() -> None:
+    pool = zexec.Pool(2, context=FORK)
+    r = pool.apply_async(tasks.nap, (60,))
+    with pytest.warns(ResourceWarning, match=r"unclosed running multiprocessing pool <zexec\.pool\.Pool state=RUN"):
+        del pool
+        gc.collect()
+    with pytest.raises(zexec.TerminatedError):
+        r.get(10)
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_collected_after_the_end_does_not_warn(both: MakePool, end: str) -> None:
+    p = both(1)
+    getattr(p, end)()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        p.__del__()
+        del p
+        gc.collect()
+
+
+def test_a_pool_that_was_never_made_does_not_warn() -> None:
+    with pytest.raises(ValueError):
+        zexec.Pool(0)
+    gc.collect()
+
+
+def test_a_closed_pool_may_be_dropped_before_its_work_is_done() -> None:
+    pool = zexec.Pool(2, context=FORK)
+    r = pool.map_async(tasks.nap, [0.02] * 10, 1)
+    pool.close()
+    del pool
+    gc.collect()
+    assert r.get(10) == [0.02] * 10
+
+
+def test_cannot_be_pickled(both: MakePool) -> None:
+    with pytest.raises(NotImplementedError, match="pool objects cannot be passed between processes or pickled"):
+        pickle.dumps(both(1))
+
+
+def test_repr(both: MakePool) -> None:
+    p = both(2)
+    assert repr(p).endswith("Pool state=RUN pool_size=2>")
+    p.close()
+    assert "state=CLOSE" in repr(p)
+    p.join()
+    p.terminate()
+    assert "state=TERMINATE" in repr(p)
+
+
+def test_many_pools_at_once() -> None:
+    pools = [zexec.Pool(1, context=FORK) for _ in range(6)]
+    assert [p.apply(tasks.double, (i,)) for i, p in enumerate(pools)] == [0, 2, 4, 6, 8, 10]
+    for p in pools:
+        p.close()
+    for p in pools:
+        p.join()
+
+
+def test_many_pools_one_after_the_other() -> None:
+    for i in range(20):
+        with zexec.Pool(2, context=FORK) as pool:
+            assert pool.map(tasks.double, [i]) == [2 * i]
