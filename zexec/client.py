@@ -10,14 +10,16 @@ the other, so that one that blocks, waits for another result or closes the pool 
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from zexec.core.events import Broke, CancelAll, CancelWanted, CancelWithdrawn, Closed, Event, Terminated
-from zexec.messages import CALL, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
+from zexec.messages import BROKEN, CALL, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face
 from zexec.result import LOGGER, AsyncResult, MapResult
@@ -49,6 +51,16 @@ class ClosedError(Exception):
     """Internal: a submit came after the end. The face turns it into what the stdlib raises."""
 
 
+def _after_fork_in_child() -> None:
+    for client in list(_clients):
+        client._disown()
+
+
+#: every client, to be told of a fork
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 #: receives the outcome of one chunk: (offset of its first item, items in it, outcome)
 ChunkSink = Callable[[int, int, Outcome], None]
 
@@ -71,10 +83,18 @@ class Client:
         self._open: dict[int, AsyncResult | tuple[ChunkSink, int, int]] = {}
         #: threads that wait for the word on a cancel, by task id
         self._cancels: dict[int, threading.Event] = {}
-        # _gate makes "check that we are open, then give it to the link" one step against ``close``.
-        self._gate = threading.Lock()
+        # _gate makes "check that we are open, then give it to the link" one step against ``close``. Reentrant, because a
+        # garbage collection at any point inside may end a pool.
+        self._gate = threading.RLock()
         self._closed = False
-        self._started = False
+        self._ended = False  #: terminated or broken off: feeders, too, must stop
+        #: inputs that are still being drawn: what is open at ``close`` includes the rest of those
+        self._feeders = 0
+        #: this process is a fork of the one that made the client, and has neither its threads nor its engines
+        self._foreign = False
+        #: whom to keep alive while tasks are open, as the stdlib's results keep their pool
+        self._owner: Callable[[], Any] = _nobody
+        self._kept: Any = None
         self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._caller: threading.Thread | None = None
         self._caller_gate = threading.Lock()
@@ -86,7 +106,11 @@ class Client:
         self._functions = FunctionPickler(MainModule(self._forked))
         self._link = link
         link.start(begin)
-        self._started = True
+        _clients.add(self)
+
+    def belongs_to(self, owner: Any) -> None:
+        """Keep this object alive while tasks are open."""
+        self._owner = weakref.ref(owner)
 
     def close(self) -> None:
         """Accept no more tasks; engines leave when those that are open have ended. Returns at once."""
@@ -94,18 +118,42 @@ class Client:
             if self._closed:
                 return
             self._closed = True
+            if self._feeders:
+                return  # the last of them says it
         self._link.tell(Closed())
+
+    def begin_feeding(self) -> None:
+        """Announce an input that will be submitted bit by bit, also after ``close``.
+
+        Raises:
+            ClosedError: the client was closed.
+        """
+        with self._gate:
+            if self._closed:
+                raise ClosedError
+            self._feeders += 1
+
+    def end_feeding(self) -> None:
+        """That input is at its end."""
+        with self._gate:
+            self._feeders -= 1
+            last = self._closed and not self._feeders
+        if last and not self._foreign:
+            self._link.tell(Closed())
 
     def terminate(self, timeout: float | None = None) -> None:
         """Settle everything that is open, end all engines, wait for that."""
         with self._gate:
-            self._closed = True
+            self._closed = self._ended = True
+        if self._foreign:
+            return
         if not self._link.over.is_set():
             self._link.tell(Terminated())
         self.join(timeout)
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until all has ended: tasks, engines, callbacks, threads."""
+        self.check_owned()
         self._link.join(timeout)
         caller = self._caller
         if caller is not None and caller is not threading.current_thread() and self._link.over.is_set():
@@ -114,10 +162,26 @@ class Client:
     def break_off(self, reason: str, force: bool) -> None:
         """End the engines' processes now; what is open fails as broken."""
         with self._gate:
-            self._closed = True
+            self._closed = self._ended = True
         self._link.tell(Broke(reason))
         self._link.tell(Closed())
         self._link.kill_engines(force)
+
+    def check_owned(self) -> None:
+        """Raise unless this process is the one that made the client.
+
+        Raises:
+            RuntimeError: it is a fork of that.
+        """
+        if self._foreign:
+            raise RuntimeError(
+                f"this {self.face.name} belongs to the process that made it; after a fork, make one of your own"
+            )
+
+    def _disown(self) -> None:
+        # Whoever held a lock at the fork is not here to release it.
+        self._gate = threading.RLock()
+        self._closed = self._foreign = True
 
     @property
     def broken(self) -> Any:
@@ -176,6 +240,7 @@ class Client:
             if self._closed:
                 raise ClosedError
             self._open[task.id] = result
+            self._kept = self._owner()
             self._link.submit(task)
         return result
 
@@ -217,12 +282,17 @@ class Client:
         sink: ChunkSink,
         options: Options = DEFAULT,
         ids: list[int] | None = None,
+        feeding: bool = False,
     ) -> None:
         """Submit chunks, pairs of the first item's index and the items. ``sink`` gets each one's outcome.
 
         A chunk that cannot be pickled is reported to the sink at once, like any failure.
+
+        Raises:
+            ClosedError: the client was closed; between ``begin_feeding`` and ``end_feeding``: it was terminated.
         """
         tasks = []
+        waiting = {}
         failed = []
         for start, chunk in chunks:
             size = len(chunk)
@@ -234,18 +304,17 @@ class Client:
             task = Task(next(self._ids), function, kind, payload, size)
             if options is not DEFAULT:
                 _apply(options, task)
-            self._open[task.id] = (sink, start, size)
+            waiting[task.id] = (sink, start, size)
             tasks.append(task)
         if ids is not None:
-            ids.extend([task.id for task in tasks])
+            ids.extend(waiting)
         with self._gate:
-            closed = self._closed
-            if not closed:
+            if self._ended if feeding else self._closed:
+                raise ClosedError
+            if tasks:
+                self._open.update(waiting)
+                self._kept = self._owner()
                 self._link.submit_bulk(tasks)
-        if closed:
-            for task in tasks:
-                self._open.pop(task.id, None)
-            raise ClosedError
         for start, size, error in failed:
             sink(start, size, local_failure(error))
 
@@ -300,15 +369,26 @@ class Client:
             elif waiting is not None:
                 sink, start, size = waiting  # type: ignore[misc]
                 sink(start, size, outcome)
+        if not self._open and self._kept is not None:
+            with self._gate:
+                kept = None
+                if not self._open:
+                    kept, self._kept = self._kept, None
+            # Outside the gate: this may be the owner's end.
+            del kept
         if self._cancels:
             for task_id in [outcome[0] for outcome in outcomes] + refused:
                 answer = self._cancels.get(task_id)
                 if answer is not None:
                     answer.set()
 
-    def ended(self) -> None:
-        """The link has ended: whatever is still open never ran."""
-        self.deliver([(task_id, TERMINATED, None, None, -1, 0.0, 0.0) for task_id in list(self._open)], [])
+    def ended(self, crash: str | None) -> None:
+        """The link has ended, orderly or with a reason why not: whatever is still open fails."""
+        with self._gate:
+            self._closed = True
+            status = TERMINATED if crash is None else BROKEN
+            rest = [(task_id, status, None, crash, -1, 0.0, 0.0) for task_id in self._open]
+        self.deliver(rest, [])
         with self._caller_gate:
             self._calls.put(None)
 
@@ -334,6 +414,10 @@ class Client:
                 LOGGER.exception("a callback raised")
             # Hold nothing while waiting for the next.
             del item, call, args
+
+
+def _nobody() -> None:
+    return None
 
 
 def local_failure(error: BaseException) -> Outcome:

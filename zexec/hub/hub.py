@@ -16,6 +16,7 @@ from zexec.core import events as ev
 from zexec.core.scheduler import Scheduler
 from zexec.launch.local import LocalLauncher
 from zexec.messages import (
+    Death,
     Function,
     Hello,
     InitFailed,
@@ -67,6 +68,8 @@ class Hub:
         self.outcomes: list[Outcome] = []
         #: ids of tasks whose cancelling was refused
         self.refused: list[int] = []
+        #: engines whose process could not be started: serial, place, why
+        self.start_failures: list[tuple[int, int, Exception]] = []
         self._watch = watch
         self._unwatch = unwatch
         #: per engine: the functions it has
@@ -133,7 +136,7 @@ class Hub:
     def next_deadline(self) -> float | None:
         """When ``turn`` is due, in monotonic seconds, if nothing else happens before."""
         due = self.scheduler.next_deadline()
-        if self._dying:
+        if self._dying or self.start_failures:
             soon = monotonic() + PROBE
             due = soon if due is None else min(due, soon)
         if self._condemned:
@@ -217,9 +220,12 @@ class Hub:
         ends = self.channel.connect(a.serial)
         try:
             sentinel = self.launcher.start(a.id, a.serial, ends)
-        except BaseException:
+        except BaseException as e:
             self.channel.disconnect(a.serial)
-            raise
+            if not isinstance(e, Exception):
+                raise
+            self.start_failures.append((a.serial, a.id, e))
+            return
         self.channel.started(a.serial)
         self._watch(sentinel)
 
@@ -241,6 +247,12 @@ class Hub:
                 elif force_at <= now:
                     self.launcher.kill(serial, "it did not end when asked to", force=True)
                     self._condemned[serial] = now + PATIENCE
+        failures, self.start_failures = self.start_failures, []
+        for serial, id, error in failures:
+            self._functions.pop(serial)
+            self._greeted.pop(serial)
+            death = Death(id, -1, "this host", None, f"its process could not be started: {error!r}")
+            self.scheduler.handle(now, ev.EngineDown(serial, death, -1))
         if self._dying:
             for serial, limit in list(self._dying.items()):
                 if limit <= now or not self.channel.is_connected(serial):

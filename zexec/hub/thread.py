@@ -21,6 +21,7 @@ Why no message is forgotten on the way in
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -35,6 +36,8 @@ from zexec.messages import Outcome, Task
 from zexec.net.bell import Bell
 from zexec.net.channels import HubChannel
 
+LOGGER = logging.getLogger("zexec")
+
 
 class HubThread:
     """Hosts a hub for one client; the client's link to it.
@@ -42,7 +45,7 @@ class HubThread:
     Args:
         scheduler, launcher: what the hub is made of.
         deliver: called in the io thread with outcomes, and with ids of tasks whose cancelling was refused.
-        ended: called in the io thread, last.
+        ended: called in the io thread, last; with the reason if the hub has failed.
         make_channel: makes the channel to the engines, given the bell that wakes the io thread.
     """
 
@@ -51,7 +54,7 @@ class HubThread:
         scheduler: Scheduler,
         launcher: LocalLauncher,
         deliver: Callable[[list[Outcome], list[int]], None],
-        ended: Callable[[], None],
+        ended: Callable[[str | None], None],
         make_channel: Callable[[Bell], HubChannel],
     ) -> None:
         self._bell = bell = Bell()
@@ -65,6 +68,8 @@ class HubThread:
         #: set once the thread has ended and everything is released
         self.over = threading.Event()
         self._over = False
+        #: why the hub has failed, or None
+        self._crash: str | None = None
         #: until when the io thread will sleep if nothing happens
         self._wake_at = math.inf
 
@@ -80,6 +85,8 @@ class HubThread:
                 if begin:
                     self.hub.scheduler.begin()
                     self.hub.turn()
+                    for _, _, error in self.hub.start_failures:
+                        raise error
             except BaseException:
                 self._abandon()
                 raise
@@ -113,7 +120,7 @@ class HubThread:
 
     def broken(self) -> Any:
         """Why nothing can run any more, or None."""
-        return self.hub.scheduler.broken
+        return self._crash or self.hub.scheduler.broken
 
     def processes(self) -> dict[int, Any]:
         """The engines' processes by place, those that are leaving not counted."""
@@ -131,7 +138,9 @@ class HubThread:
         return threading.current_thread() is self._thread
 
     def join(self, timeout: float | None = None) -> None:
-        self._thread.join(timeout)
+        # The io thread itself comes here when a pool is collected in it: then there is nobody to wait for.
+        if not self.in_thread():
+            self._thread.join(timeout)
 
     # -- turning the hub ---------------------------------------------------------------------------------------------
 
@@ -142,16 +151,23 @@ class HubThread:
             self._bell.ring()
             return
         try:
-            if self._over:
+            attention = False
+            if self._over or self._crash:
                 return
             self._turn()
             attention = bool(hub.outcomes or hub.refused) or hub.channel.pending()
             due = hub.next_deadline()
             attention = attention or (due is not None and due < self._wake_at)
+        except BaseException as e:
+            # Ctrl-C in the main thread, most likely, in the middle of a decision: what the scheduler holds is not to be
+            # trusted any more. The io thread ends everything; whatever is open fails and says why.
+            self._crash = f"{type(e).__name__} was raised while a task was being scheduled"
+            attention = True
+            raise
         finally:
             self.lock.release()
-        if attention:
-            self._bell.ring()
+            if attention:
+                self._bell.ring()
 
     def _turn(self) -> None:
         """Under the lock: turn until nothing that could be done is left in the inbox."""
@@ -162,10 +178,22 @@ class HubThread:
                 return
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as e:
+            # A bug, or no memory. Nobody must wait for ever because of it.
+            self._crash = f"{type(e).__name__} in the hub: {e}"
+            LOGGER.critical("the hub has failed", exc_info=True)
+        finally:
+            self._close()
+
+    def _loop(self) -> None:
         hub, bell = self.hub, self._bell
         ready: set[int] = set()
         while True:
             with self.lock:
+                if self._crash:
+                    return
                 hub.receive(ready)
                 self._turn()
                 while hub.channel.pending():
@@ -180,25 +208,21 @@ class HubThread:
                 self._deliver(outcomes, refused)
                 del outcomes, refused
             if finished:
-                break
+                return
             ready = bell.wait(None if due is None else max(0.0, due - monotonic()))
-        self._close()
 
     def _close(self) -> None:
         with self.lock:
             self._over = True
             self.hungry = False
             self._abandon()
-        self._ended()
+        self._ended(self._crash)
         self.over.set()
 
     def _abandon(self) -> None:
         self._over = True
         for serial in list(self.hub.launcher.engines):
-            self.hub.launcher.kill(serial, "the pool could not start", force=True)
+            self.hub.launcher.kill(serial, "its hub has ended", force=True)
             self.hub.launcher.reap(serial)
         self.hub.close()
         self._bell.close()
-
-
-__all__ = ["HubThread"]
