@@ -68,19 +68,26 @@ class Runner:
     def _run_chunk(self, f: Any, kind: int, items: list[Any], started: float) -> Ran:
         values: list[Any] = []
         failures: list[tuple[int, bytes]] = []
+        size = len(items)
         calls = starmap(f, items) if kind & STARMAP else map(f, items)
         while True:
             try:
                 self.in_task = True
-                # At C speed; an item that raises leaves the values before it in the list and the iterator behind it.
-                values.extend(calls)
+                if size == 1:
+                    values.append(f(*tuple(items[0])) if kind & STARMAP else f(items[0]))
+                else:
+                    # At C speed; an item that raises leaves the values before it in the list and the iterator behind it.
+                    values.extend(calls)
                 self.in_task = False
+                if len(values) < size:
+                    # An item raised this, and ``extend`` took it for the end.
+                    raise StopIteration
                 break
             except BaseException as e:
                 self.in_task = False
                 failures.append((len(values), dump_report(e, skip=1)))
                 values.append(None)
-                if not kind & KEEP_GOING or isinstance(e, TaskInterrupted):
+                if len(values) == size or not kind & KEEP_GOING or isinstance(e, TaskInterrupted):
                     break
         del items, calls
         if not failures:
