@@ -4,6 +4,9 @@ Who draws
   Without ``buffersize`` a thread of the iterator's own draws, at the pace of completion: it keeps a window of chunks
   submitted, which grows while they turn out to be short. A generator that blocks therefore blocks nobody else.
   With ``buffersize`` the consumer draws, inside ``next``: what has been drawn never exceeds what was taken by more.
+
+A pool that is closed still takes the rest of an input that it accepted before, as the stdlib's does; hence ``begin_feeding``
+and ``end_feeding``. An iterator with a buffer that is dropped will never be drawn to its end, so it gives that up.
 """
 
 from __future__ import annotations
@@ -53,7 +56,6 @@ class ImapIterator:
         self._options = options
         # Everything below is guarded by _cond.
         self._cond = threading.Condition()
-        self._items = iter(iterable)
         self._drawn = 0  #: items drawn so far
         self._taken = 0  #: items handed out so far
         self._outstanding = 0  #: chunks submitted and not back
@@ -64,11 +66,15 @@ class ImapIterator:
         self._failure: BaseException | None = None
         self._window = max(1, WINDOW * len(client.processes()))
         self._buffersize = buffersize
+        self._feeding = False
         try:
             self._function = client.function(f)
+            self._items = iter(iterable)
         except Exception as e:
             self._exhausted, self._failure = True, e
             return
+        client.begin_feeding()
+        self._feeding = True
         if buffersize is None:
             threading.Thread(target=self._feed, name="zexec-imap", daemon=True).start()
         else:
@@ -91,6 +97,7 @@ class ImapIterator:
             Exception: what the item raised; the next call gives the next item.
         """
         deadline = None if timeout is None else monotonic() + timeout
+        self._client.check_owned()
         with self._cond:
             while not self._is_next_there():
                 if self._exhausted and self._taken >= self._drawn:
@@ -171,19 +178,28 @@ class ImapIterator:
             self._outstanding += len(drawn)
         kind = MAP | KEEP_GOING
         try:
-            self._client.submit_chunks(self._function, kind, drawn, self._arrive, self._options)
+            self._client.submit_chunks(self._function, kind, drawn, self._arrive, self._options, feeding=True)
         except ClosedError:
-            # The pool was closed before the input was drawn: what was promised is what had been submitted.
             with self._cond:
                 self._drawn -= sum(len(chunk) for _, chunk in drawn)
                 self._outstanding -= len(drawn)
-            failure, more = failure or ValueError("Pool not running"), False
+            failure = errors.TerminatedError(f"the pool was terminated before the input of {self._name} was at its end")
+            more = False
         if not more:
             with self._cond:
                 self._failure = failure
                 self._exhausted = True
                 self._cond.notify_all()
+            self._end_feeding()
         return more
+
+    def _end_feeding(self) -> None:
+        if self._feeding:
+            self._feeding = False
+            self._client.end_feeding()
+
+    def __del__(self) -> None:
+        self._end_feeding()
 
     # -- arriving, in the client's io thread -------------------------------------------------------------------------
 

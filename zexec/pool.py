@@ -218,9 +218,12 @@ class _Calls:
                 raise ValueError("buffersize must be None or > 0")
         if self._options.timeout is not None:
             chunksize = 1
-        return ImapIterator(
-            self._client, func, iterable, chunksize, buffersize, ordered, return_exceptions, self._options
-        )
+        try:
+            return ImapIterator(
+                self._client, func, iterable, chunksize, buffersize, ordered, return_exceptions, self._options
+            )
+        except ClosedError:
+            raise ValueError("Pool not running") from None
 
 
 class _Bound(_Calls):
@@ -252,6 +255,9 @@ class Pool(_Calls, multiprocessing.pool.Pool):
     """
 
     _options = DEFAULT
+    #: for ``__del__``, which runs also where ``__init__`` could not even start
+    _state = "INIT"
+    _owner = -1
 
     def __init__(
         self,
@@ -263,8 +269,6 @@ class Pool(_Calls, multiprocessing.pool.Pool):
         *,
         on_engine_death: str = "replace",
     ) -> None:
-        # Set first: ``__del__`` runs also where this raises.
-        self._state = "INIT"
         self._ctx = context or multiprocessing.get_context()
         if processes is None:
             processes = default_processes()
@@ -291,6 +295,7 @@ class Pool(_Calls, multiprocessing.pool.Pool):
             on_engine_death=on_engine_death,
             rename=lambda name: name.replace("Process", "PoolWorker"),
         )
+        self._client.belongs_to(self)
         self._terminate = Finalize(self, Client.terminate, args=(self._client,), exitpriority=15)
         self._state = RUN
 

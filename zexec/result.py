@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -35,6 +36,15 @@ FINISHED: Literal["FINISHED"] = "FINISHED"
 CANCELLED_STATE: Literal["CANCELLED_AND_NOTIFIED"] = "CANCELLED_AND_NOTIFIED"
 
 _creation = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    # Whoever held it at the fork is not here to release it.
+    global _creation
+    _creation = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class AsyncResult(Future):  # type: ignore[type-arg]
@@ -93,6 +103,9 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         cond = self._cond
+        if self._state_ is PENDING:
+            # Nobody must come to wait in a fork of the process, where nothing will ever arrive.
+            self._client.check_owned()
         if cond is None:
             with _creation:
                 cond = self._cond

@@ -92,31 +92,40 @@ def executor(nothing_left: leftovers.Before) -> Iterator[zexec.Executor]:
         yield executor
 
 
-MakePool = Callable[..., Any]
+class MakePool:
+    """Makes pools of one class, forked unless told otherwise."""
 
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._made: list[Any] = []
 
-def _stdlib_pool(*args: Any, context: Any = None, **kwargs: Any) -> Any:
-    return (context or multiprocessing.get_context("fork")).Pool(*args, **kwargs)
+    def __call__(self, *args: Any, context: Any = None, **kwargs: Any) -> Any:
+        context = context or multiprocessing.get_context("fork")
+        pool = (
+            context.Pool(*args, **kwargs)
+            if self.kind == "stdlib"
+            else zexec.Pool(*args, context=context, **kwargs)
+        )
+        self._made.append(pool)
+        return pool
 
+    def forget(self) -> None:
+        """Do not keep those made so far; they end by themselves."""
+        self._made.clear()
 
-def _zexec_pool(*args: Any, context: Any = None, **kwargs: Any) -> Any:
-    return zexec.Pool(*args, context=context or multiprocessing.get_context("fork"), **kwargs)
+    def end(self) -> None:
+        for pool in self._made:
+            pool.terminate()
+            pool.join()
+        self._made.clear()
 
 
 @pytest.fixture(params=["stdlib", "zexec"])
 def both(request: pytest.FixtureRequest, nothing_left: leftovers.Before) -> Iterator[MakePool]:
     """Makes pools, of the stdlib's class and then of ours: the same test for both, and so the stdlib is its oracle."""
-    pools: list[Any] = []
-    make = _stdlib_pool if request.param == "stdlib" else _zexec_pool
-
-    def create(*args: Any, **kwargs: Any) -> Any:
-        pools.append(make(*args, **kwargs))
-        return pools[-1]
-
-    yield create
-    for pool in pools:
-        pool.terminate()
-        pool.join()
+    make = MakePool(request.param)
+    yield make
+    make.end()
 
 
 @pytest.fixture(params=["stdlib", "zexec"])

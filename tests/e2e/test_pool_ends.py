@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import itertools
 import multiprocessing
 import pickle
 import warnings
@@ -103,12 +105,35 @@ def test_unclosed_pool_warns(both: MakePool) -> None:
 
 def test_collected_pool_warns_and_leaves_nothing() -> None:
     pool = zexec.Pool(2, context=FORK)
-    r = pool.apply_async(tasks.nap, (60,))
+    r = pool.apply_async(tasks.double, (1,))
+    assert r.get(10) == 2
     with pytest.warns(ResourceWarning, match=r"unclosed running multiprocessing pool <zexec\.pool\.Pool state=RUN"):
         del pool
         gc.collect()
-    with pytest.raises(zexec.TerminatedError):
-        r.get(10)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool")
+@pytest.mark.parametrize("call", ["apply_async", "map_async", "imap", "imap_unordered"])
+def test_open_work_keeps_a_dropped_pool_alive(both: MakePool, call: str, flag: Any) -> None:
+    p = both(1)
+    both.forget()  # type: ignore[attr-defined]
+    started, release = flag("started"), flag("release")
+    if call == "apply_async":
+        r = p.apply_async(tasks.hold, (started, release, 7))
+    else:
+        r = getattr(p, call)(tasks.hold_or_return, [(release, 7)] * 3)
+    del p
+    gc.collect()
+    tasks.touch(release)
+    assert (list(r) if call.startswith("imap") else r.get(10)) in (7, [7, 7, 7])
+
+
+@pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool")
+def test_a_pool_nobody_holds(both: MakePool) -> None:
+    """``Pool().map(...)`` and the like."""
+    assert both(1).map(tasks.double, [1, 2]) == [2, 4]
+    both.forget()  # type: ignore[attr-defined]
+    assert both(1).map_async(tasks.double, [1, 2]).get(10) == [2, 4]
 
 
 @pytest.mark.parametrize("end", ["close", "terminate"])
@@ -128,13 +153,52 @@ def test_a_pool_that_was_never_made_does_not_warn() -> None:
     gc.collect()
 
 
-def test_a_closed_pool_may_be_dropped_before_its_work_is_done() -> None:
-    pool = zexec.Pool(2, context=FORK)
-    r = pool.map_async(tasks.nap, [0.02] * 10, 1)
-    pool.close()
-    del pool
+def test_a_closed_pool_may_be_dropped_before_its_work_is_done(both: MakePool) -> None:
+    p = both(2)
+    both.forget()  # type: ignore[attr-defined]
+    r = p.map_async(tasks.nap, [0.02] * 10, 1)
+    p.close()
+    del p
     gc.collect()
     assert r.get(10) == [0.02] * 10
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("call", ["imap", "imap_unordered"])
+def test_close_lets_an_input_be_drawn_to_its_end(both: MakePool, call: str, chunksize: int, flag: Any) -> None:
+    """Whether or not anybody takes the values."""
+    p = both(2)
+    log = flag("log")
+    kept = getattr(p, call)(functools.partial(tasks.log_and_return, log), iter(range(500)), chunksize)
+    getattr(p, call)(functools.partial(tasks.log_and_return, log), iter(range(500, 1000)), chunksize)
+    p.close()
+    p.join()
+    assert sorted(map(int, tasks.lines(log))) == list(range(1000))
+    assert sorted(kept) == list(range(500))
+
+
+def test_close_lets_a_buffered_input_be_drawn_to_its_end(pool: zexec.Pool) -> None:
+    it = pool.imap(tasks.double, iter(range(50)), buffersize=3)
+    pool.close()
+    assert list(it) == list(range(0, 100, 2))
+    pool.join()
+
+
+def test_dropping_a_buffered_iterator_gives_its_input_up(pool: zexec.Pool) -> None:
+    it = pool.imap(tasks.double, itertools.count(), buffersize=3)
+    assert next(it) == 0
+    pool.close()
+    del it
+    pool.join()
+
+
+def test_terminate_ends_the_drawing(pool: zexec.Pool) -> None:
+    it = pool.imap(tasks.double, itertools.count())
+    assert next(it) == 0
+    pool.terminate()
+    with pytest.raises(zexec.TerminatedError):
+        for _ in it:
+            pass
 
 
 def test_cannot_be_pickled(both: MakePool) -> None:

@@ -35,7 +35,6 @@ CONSTRUCTING: dict[str, Callable[[Make], Any]] = {
     "processes is a float": lambda make: make(2.5),
     "initializer is no callable": lambda make: make(1, 5),
     "initializer is text": lambda make: make(1, initializer="f"),
-    "initargs is no iterable": lambda make: make(1, tasks.remember, 5),
     "an unknown argument": lambda make: make(1, tasks_per_child=3),
 }
 
@@ -64,7 +63,8 @@ CALLING: dict[str, Callable[[Any], Any]] = {
     "map over a number": lambda p: p.map(tasks.double, 5),
     "map_async over None": lambda p: p.map_async(tasks.double, None),
     "starmap over a number": lambda p: p.starmap(tasks.double, 5),
-    "imap over a number": lambda p: p.imap(tasks.double, 5),
+    "imap over a number": lambda p: next(p.imap(tasks.double, 5)),
+    "imap over a number in chunks": lambda p: next(p.imap(tasks.double, 5, 3)),
     "imap with chunksize 0": lambda p: p.imap(tasks.double, [1], 0),
     "imap with a negative chunksize": lambda p: p.imap(tasks.double, [1], -5),
     "imap_unordered with chunksize 0": lambda p: p.imap_unordered(tasks.double, [1], chunksize=0),
@@ -96,6 +96,8 @@ def test_calling(case: str) -> None:
         assert issubclass(got[0], expected[0])
         assert got[1].endswith(" not ready")
         assert expected[1].endswith(" not ready")
+    elif case == "map without an iterable":
+        assert (got[0], got[1].partition(".")[2]) == (expected[0], expected[1].partition(".")[2])
     elif case == "get too early":
         assert issubclass(got[0], expected[0])
     elif case == "apply with args that are no iterable":
@@ -134,6 +136,12 @@ def test_after_the_end(case: str, end: str) -> None:
     expected = outcome(use, CTX.Pool)
     assert expected == (ValueError, "Pool not running")
     assert outcome(use, ours) == expected
+
+
+def test_initargs_that_are_no_iterable() -> None:
+    """The stdlib's respawns its workers for ever."""
+    with pytest.raises(TypeError, match="'int' object is not iterable"):
+        zexec.Pool(1, tasks.remember, 5)  # type: ignore[arg-type]
 
 
 def test_a_closed_pool_refuses_a_with() -> None:
