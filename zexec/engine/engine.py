@@ -197,6 +197,13 @@ class Engine:
     # -- io thread -----------------------------------------------------------------------------------------------------
 
     def _run_io(self) -> None:
+        try:
+            self._serve_control()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            # The hub is gone without a word, whatever the main thread is doing.
+            os._exit(1)
+
+    def _serve_control(self) -> None:
         control, bell = self._control, self._bell
         control.send(Hello(self.info, "C"))
         channel = control.fileno()
@@ -209,14 +216,10 @@ class Engine:
         while not self._leaving:
             ready = bell.wait(0 if control.pending() else TICK if self._ticking else IDLE)
             if sentinel in ready or self._is_orphan():
-                # The client is gone without a word, whatever the main thread is doing.
-                os._exit(1)
+                raise EOFError
             if channel in ready or control.pending():
-                try:
-                    for message in control.receive_all():
-                        self._obey(message, control)
-                except EOFError:
-                    os._exit(1)
+                for message in control.receive_all():
+                    self._obey(message, control)
             if self._ticking:
                 quiet += 1
                 if self._unsent and monotonic() - self._first_unsent >= FLUSH and self._flush(control):
