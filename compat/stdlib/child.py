@@ -56,7 +56,7 @@ class Reporter(unittest.TestResult):
     def startTest(self, test: unittest.TestCase) -> None:
         self.check_left_behind()
         super().startTest(test)
-        self._current, self._last_class = test, unittest.util.strclass(type(test))
+        self._current, self._last_class = test, test.id().rpartition(".")[0]
         self._status, self._details, self._began = "passed", [], time.monotonic()
         self.write(start=test.id())
 

@@ -47,4 +47,5 @@ def _difference(**entry: Any) -> Difference:
     for key, known in (("pythons", PYTHONS), ("start_methods", START_METHODS)):
         if unknown := set(entry.get(key, ())) - set(known):
             raise ValueError(f"{FILE.name}: {key} {sorted(unknown)} of {entry['tests']}")
-    return Difference(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return Difference(**values)

@@ -42,6 +42,8 @@ class Watch:
         self._stand_in = stand_in
         self._plan: list[str] | None = None
         self._fixtures: list[Outcome] = []
+        #: those that stand in the outcome of each test of their class
+        self._told: list[Outcome] = []
 
     def run(self) -> None:
         """Start processes until each planned test has an outcome."""
@@ -54,7 +56,9 @@ class Watch:
         for test in self._plan or []:
             if test not in self.done():
                 self.add(self._outcome_of_unrun(test))
-        self.outcomes += [fixture for fixture in self._fixtures if fixture.status == FAILED]
+        self.outcomes += [
+            fixture for fixture in self._fixtures if fixture.status == FAILED and fixture not in self._told
+        ]
         self.seconds = time.monotonic() - began
 
     def done(self) -> set[str]:
@@ -98,6 +102,7 @@ class Watch:
         for fixture in self._fixtures:
             name = fixture.test.partition("(")[2].rstrip(")")
             if fixture.test.startswith("setUp") and name and test.startswith(name + "."):
+                self._told.append(fixture)
                 return Outcome(test, fixture.status, detail=fixture.detail)
         return Outcome(test, FAILED, detail="did not run: its suite hung or died too often", kind=CRASH)
 
