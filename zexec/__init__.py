@@ -13,12 +13,12 @@ General layout, from the user down:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from zexec._version import __version__
 
+TYPE_CHECKING = False  # as in typing, whose import would cost every program 4 ms
 if TYPE_CHECKING:
     from concurrent.futures import as_completed, wait
+    from typing import Any
 
     from zexec.errors import (
         BrokenClusterError,
