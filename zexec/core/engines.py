@@ -12,7 +12,19 @@ LEAVING = "leaving"
 class Engine:
     """One incarnation of an engine. A replacement is another one, with a serial of its own, in the same place."""
 
-    __slots__ = ("allowance", "asked", "held", "id", "load", "next_seq", "progress", "serial", "state", "stirred")
+    __slots__ = (
+        "allowance",
+        "asked",
+        "condemned",
+        "held",
+        "id",
+        "load",
+        "next_seq",
+        "progress",
+        "serial",
+        "state",
+        "stirred",
+    )
 
     def __init__(self, serial: int, id: int, allowance: int | None) -> None:
         self.serial = serial  #: unique for ever
@@ -22,10 +34,11 @@ class Engine:
         self.held: dict[int, Task] = {}
         self.next_seq = 0  #: number of the next task sent to it
         self.load = 0.0  #: sum of the costs of what it holds, in seconds
-        self.progress = 0.0  #: when it last took or returned anything
+        self.progress = 0.0  #: when it last took or returned anything, or was found to have nothing to take back
         self.allowance = allowance  #: tasks it may still be sent, None for any number
         self.asked: set[int] = set()  #: numbers it was asked to give back and has not answered for
-        self.stirred: int | None = None  #: the number it was interrupted for, until that ends
+        self.stirred: set[int] = set()  #: numbers it was interrupted for and has not answered for
+        self.condemned = False  #: we had it killed: its death is nobody's fault
 
     def __repr__(self) -> str:
         return f"<Engine {self.id}/{self.serial} {self.state} holds {len(self.held)}>"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from zexec.core.engines import STARTING, UP
+from zexec.core.costs import AHEAD, HOLD
+from zexec.core.engines import LEAVING, STARTING, UP, Engine
+from zexec.core.fleet import Fleet
 from zexec.core.scheduler import Scheduler
-from zexec.messages import REVOKING, SENT, WAITING
+from zexec.messages import REVOKING, SENT, WAITING, Task
 
 
 def check(s: Scheduler) -> None:
@@ -13,52 +15,97 @@ def check(s: Scheduler) -> None:
     Raises:
         AssertionError: one does not hold.
     """
-    held = {}
-    for serial, engine in s.engines.items():
+    held: dict[int, Task] = {}
+    for serial, engine in s.fleet.engines.items():
         assert engine.serial == serial
-        assert list(engine.held) == sorted(engine.held), "an engine runs its tasks in the order of their numbers"
-        assert all(seq < engine.next_seq for seq in engine.held)
-        for seq, task in engine.held.items():
+        _check_engine(s, engine)
+        for task in engine.held.values():
             assert task.id not in held, "two engines hold the same task"
             held[task.id] = task
-            assert task.engine == serial
-            assert task.seq == seq
-            assert task.state in (SENT, REVOKING)
-            if task.state is REVOKING:
-                assert seq in engine.asked, "a task is being revoked that nobody was asked for"
-        if engine.state is STARTING:
-            assert not engine.held
-        if engine.allowance is not None:
-            assert engine.allowance >= 0
-    waiting = list(s._ready)
-    assert len(waiting) == len(s._ready)
-    pinned = {}
-    for id, queue in s._pinned.items():
-        found = list(queue)
-        assert len(found) == len(queue)
-        for task in found:
-            assert id in task.targets
-            pinned[task.id] = task
-    ids = {task.id for task in waiting}
-    assert len(ids) == len(waiting), "a task waits twice"
-    assert not ids & set(pinned)
+    waiting = _check_queues(s)
     # Every open task is in exactly one place, and nothing else is anywhere.
-    assert ids | set(pinned) | set(held) == set(s.tasks)
-    assert all(s.tasks[id].state is WAITING for id in ids | set(pinned))
-    for engine in s._idle:
-        assert engine.state is UP
-        assert not engine.held
-        assert engine.allowance != 0
-    for engine in s._roomy:
-        assert engine.state is UP
-        assert engine.held
-    for engine in s._loaded:
-        assert engine.state is UP
-        assert len(engine.held) > 1
-    assert s._up == sum(e.state is UP for e in s.engines.values())
-    assert s._starting == sum(e.state is STARTING for e in s.engines.values())
-    assert all(s.engines.get(e.serial) is e for e in s.filled.values())
-    assert set(s.filled) <= set(range(s.places))
-    # After a decision, work never waits while an engine that could take it is idle.
-    if not s._actions and not s.broken:
-        assert not (waiting and (s._idle or s._roomy))
+    assert not set(waiting) & set(held)
+    assert set(waiting) | set(held) == set(s.tasks)
+    assert all(s.tasks[id] is task for id, task in (waiting | held).items())
+    assert s._hard <= set(s.tasks)
+    _check_fleet(s.fleet, s.places)
+    if not s._actions:
+        _check_decided(s)
+
+
+def _check_engine(s: Scheduler, engine: Engine) -> None:
+    assert list(engine.held) == sorted(engine.held), "an engine runs its tasks in the order of their numbers"
+    assert all(seq < engine.next_seq for seq in engine.held)
+    for seq, task in engine.held.items():
+        assert task.engine == engine.serial
+        assert task.seq == seq
+        assert task.state in (SENT, REVOKING)
+        assert (task.state is REVOKING) == (seq in engine.asked), "being revoked is being asked for"
+        assert task.state is REVOKING or not task.cancelling, "a cancel is on its way that nobody asked the engine for"
+        assert task.targets is None or engine.id in task.targets
+    assert engine.stirred <= set(engine.held)
+    kills = {(serial, seq) for _, _, what, serial, seq in s.deadlines._heap if what == "stirred"}
+    assert all((engine.serial, seq) in kills for seq in engine.stirred), "an interrupt that nobody follows up"
+    assert engine.state is UP or not engine.held, "only an engine that is up holds tasks"
+    assert engine.allowance is None or engine.allowance >= 0
+    if not s.broken and not s.terminated:
+        assert abs(engine.load - sum(task.cost for task in engine.held.values())) < 1e-6
+
+
+def _check_queues(s: Scheduler) -> dict[int, Task]:
+    """The tasks that wait, by id."""
+    free, pinned = list(s.ready), list(s.pinned)
+    assert len(free) == len(s.ready)
+    assert len(pinned) == len(s.pinned)
+    waiting = {task.id: task for task in free + pinned}
+    assert len(waiting) == len(free) + len(pinned), "a task waits twice"
+    assert all(task.state is WAITING and not task.cancelling for task in waiting.values())
+    assert all(task.targets is None for task in free)
+    for targets, queue in s.pinned._queues.items():
+        assert queue, "an empty queue is kept"
+        assert all(task.targets == targets for task in queue)
+    assert {(id, key) for key in s.pinned._queues for id in key} == {
+        (id, key) for id, keys in s.pinned.places.items() for key in keys
+    }
+    return waiting
+
+
+def _check_fleet(fleet: Fleet, places: int) -> None:
+    engines = fleet.engines
+    assert fleet.up == sum(e.state is UP for e in engines.values())
+    assert fleet.starting == sum(e.state is STARTING for e in engines.values())
+    assert fleet.filled == {e.id: e for e in engines.values() if e.state is not LEAVING}
+    assert set(fleet.filled) | fleet.vacant == set(range(places))
+    assert not set(fleet.filled) & fleet.vacant
+    assert fleet.vacant <= set(fleet._vacant_order)
+    for engine in engines.values():
+        held, open_ = len(engine.held), engine.state is UP and engine.allowance != 0
+        assert (engine in fleet.idle) == (open_ and not held)
+        if engine in fleet.roomy:
+            assert open_
+            assert engine.load < HOLD / 2 or (held == 1 and engine.load <= AHEAD)
+        if engine in fleet.loaded:
+            assert engine.state is UP
+            assert held > 1
+            assert not engine.asked
+    gone = [e for group in (fleet.idle, fleet.roomy, fleet.loaded) for e in group if engines.get(e.serial) is not e]
+    assert not gone
+    progress = [e.progress for e in fleet.loaded]
+    assert progress == sorted(progress), "those not heard of for longest come first"
+
+
+def _check_decided(s: Scheduler) -> None:
+    """What holds after ``decide``: nothing waits that could go on."""
+    fleet = s.fleet
+    if s.broken or s.terminated:
+        assert not s.tasks
+        return
+    room = [*fleet.idle, *fleet.roomy]
+    assert not (s.ready and room), "a task waits although an engine has room"
+    assert not any(engine.id in s.pinned.places for engine in room), "a task waits although its target has room"
+    if s.ready:
+        assert fleet.up + fleet.starting > 0, "a task waits and nobody will ever run it"
+    if s.tasks and not s.on_demand:
+        assert not fleet.vacant
+    for task in s.pinned:
+        assert any(id in fleet.filled for id in task.targets or ()), "a task waits for a place that nobody will fill"

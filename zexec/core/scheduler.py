@@ -1,10 +1,21 @@
 """Every scheduling decision, as a pure state machine: events in, actions out, the time passed in.
 
+::
+
+    events ─► Scheduler.handle ─┐   ready, pinned   tasks that wait            fleet      engines and places
+                                ├─  costs           what tasks take            deadlines  what falls due
+    actions ◄─ Scheduler.decide ┘   stealing        what to ask back           log        the stories of tasks
+
 Rules for editors of this package
   1. No sockets, threads, clocks, pickle, logging or environment here; ``tests/test_layering.py`` holds that.
   2. ``handle`` changes state and may emit actions; ``decide`` hands out tasks and returns all actions since the last call.
      A host performs them in order, and tells what came of them as further events.
-  3. Each task is settled exactly once. All exits go through ``_settle`` or the bulk path in ``_on_ran``.
+  3. Each task is settled exactly once. All exits go through ``_close_task`` or the bulk path in ``_on_ran``.
+  4. What an engine says may be late, said twice or a lie. It is looked up in what *this* engine holds, and ignored if it is
+     not there.
+  5. The cost of an event must not grow with the number of engines or tasks: no loop over all of them but where all end.
+     ``compat/benchmark/core_alone.py`` measures it.
+  6. What is always true stands in ``invariants.py``, and a state machine of hypothesis tries to break it.
 
 The life of a task (``messages.py`` names the states)::
 
@@ -16,23 +27,25 @@ The life of a task (``messages.py`` names the states)::
                     ▼                  ▼                            ▼      │
                  SETTLED ◄───────── result, death, time-out, cancelled ────┘
 
-Credit is time: an engine may hold about ``costs.HOLD`` seconds of work. When an engine has nothing to do and nothing waits,
-tasks that others hold and have not started are asked back (``_steal``), at once where much work is expected to lie there,
-and after a moment where little was expected but the engine does not get on.
+Credit is time: an engine may hold about ``costs.HOLD`` seconds of work. What waits behind a task that turns out long is asked
+back: ``stealing.py`` decides when.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from zexec.core import actions as act
 from zexec.core import events as ev
-from zexec.core.costs import AHEAD, HOLD, Costs
+from zexec.core import stealing
+from zexec.core.costs import HOLD, Costs
 from zexec.core.deadlines import Deadlines
-from zexec.core.engines import LEAVING, STARTING, UP, Engine
-from zexec.core.ready import ReadyQueue
+from zexec.core.engines import STARTING, UP, Engine
+from zexec.core.fleet import Fleet
+from zexec.core.log import Log
+from zexec.core.pinned import PinnedQueues
+from zexec.core.ready import ReadyQueue, by_queue
 from zexec.messages import (
     BROKEN,
     CANCELLED,
@@ -45,7 +58,6 @@ from zexec.messages import (
     TERMINATED,
     TIMEOUT,
     WAITING,
-    Death,
     ResultRecord,
     Task,
 )
@@ -58,16 +70,11 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     SETTLED: frozenset(),
 }
 
-#: Work expected behind an engine's running task that is worth a revoke (a round trip is about 0.2 ms of it).
-WORTH_STEALING = 0.001
-#: An engine that has shown no progress for this long is deep in something unexpected: take everything back from it.
-OVERDUE = 0.005
-#: How long an interrupted task may go on before its engine is replaced.
+#: How long an interrupted task may go on, or an engine owe the answer to a cancel by force, before the engine is replaced.
 GRACE = 1.0
-#: Engines that die before they are up, in a row, until the cluster gives up.
-FAILED_STARTS = 3
-#: How many events the log keeps for ``story``.
-LOG = 1_000
+#: Engines that die before they are up, in a row, until the cluster gives up; and those that die with tasks at hand of which
+#: they began none (the latter may be bad luck when somebody kills engines at random, so more of them).
+FAILED_STARTS, FRUITLESS_LIVES = 3, 10
 
 
 class InvalidTransition(RuntimeError):
@@ -79,7 +86,7 @@ class Scheduler:
 
     Args:
         places: number of engines wanted.
-        on_demand: start engines as tasks need them rather than all with ``begin``.
+        on_demand: start engines as tasks need them rather than all at once.
         allowance: tasks after which an engine is replaced, None for never.
         break_on_death: an engine's death breaks the cluster, as in the stdlib, rather than costing one task.
     """
@@ -97,34 +104,24 @@ class Scheduler:
         self.allowance = allowance
         self.break_on_death = break_on_death
         self.closing = False
+        self.terminated = False
         self.finished = False
         #: why nothing can run any more, or None
         self.broken: Any = None
         #: all open tasks: every state but SETTLED
         self.tasks: dict[int, Task] = {}
-        #: engines that are starting, up or leaving, by serial
-        self.engines: dict[int, Engine] = {}
-        #: who fills each place; an engine that leaves has given up its place already
-        self.filled: dict[int, Engine] = {}
+        self.fleet = Fleet(places)
+        self.ready = ReadyQueue()
+        #: those that wait and have targets
+        self.pinned = PinnedQueues()
         self.costs = Costs()
-        self.deadlines = Deadlines()
-        self._ready = ReadyQueue()
-        #: tasks with targets, in the queue of every target
-        self._pinned: dict[int, ReadyQueue] = {}
-        # Engines that are up and may be sent something: _idle hold nothing, _roomy hold less than their credit. _loaded hold
-        # more than they can be running. OrderedDicts, because a plain dict that is popped at the front scans its holes.
-        self._idle: OrderedDict[Engine, None] = OrderedDict()
-        self._roomy: OrderedDict[Engine, None] = OrderedDict()
-        self._loaded: OrderedDict[Engine, None] = OrderedDict()
-        self._up = 0
-        self._starting = 0
-        self._serial = 0
+        self.deadlines = Deadlines(self._is_held)
         self._failed_starts = 0
-        self._look_at: float | None = None
-        #: ids of tasks that are to be stopped even if they run
+        self._fruitless_lives = 0
+        #: ids of open tasks that are to be stopped even if they run
         self._hard: set[int] = set()
         self._actions: list[act.Action] = []
-        self._log: deque[tuple[float, str, Any, Any]] = deque(maxlen=LOG)
+        self._log = Log()
         self._handlers: dict[type, Callable[[float, Any], None]] = {
             ev.Submitted: self._on_submitted,
             ev.EngineUp: self._on_engine_up,
@@ -145,9 +142,8 @@ class Scheduler:
 
     def begin(self) -> None:
         """Ask for all engines now."""
-        for id in range(self.places):
-            if id not in self.filled:
-                self._start(id)
+        while self.fleet.vacant:
+            self._start(self.fleet.first_vacant())
 
     def handle(self, now: float, event: ev.Event) -> None:
         """Take in one event."""
@@ -155,10 +151,12 @@ class Scheduler:
 
     def decide(self, now: float) -> list[act.Action]:
         """Hand out what can be handed out; return everything that is to be done since the last call."""
-        if not self.broken:
+        if not self.broken and not self.terminated:
             self._assign(now)
-            if self.on_demand:
-                self._start_on_demand()
+            if self.fleet.loaded:
+                self._steal(now)
+            if self.fleet.vacant:
+                self._fill_places()
         if self.closing and not self.tasks:
             self._wind_up()
         done, self._actions = self._actions, []
@@ -167,19 +165,26 @@ class Scheduler:
     def next_deadline(self) -> float | None:
         """When a Tick is due, or None."""
         due = self.deadlines.next()
-        look = self._look_at
+        look = stealing.look_at(self.fleet, self._is_eager())
         if look is None or (due is not None and due < look):
             return due
         return look
 
     @property
+    def filled(self) -> dict[int, Engine]:
+        """Who fills each place."""
+        return self.fleet.filled
+
+    @property
     def hungry(self) -> bool:
-        """Whether a task submitted now would be sent (or an engine started for it) at once."""
+        """Whether a task submitted now would be sent, settled, or an engine started for it, at once."""
+        fleet = self.fleet
         return bool(
-            self._idle
-            or self._roomy
+            fleet.idle
+            or fleet.roomy
             or self.broken
-            or (self.on_demand and len(self.filled) < self.places and self._starting <= len(self._ready))
+            or self.terminated
+            or (self.on_demand and fleet.vacant and fleet.starting <= len(self.ready))
         )
 
     def is_running(self, task_id: int) -> bool:
@@ -187,92 +192,134 @@ class Scheduler:
         task = self.tasks.get(task_id)
         if task is None or task.state is WAITING:
             return False
-        engine = self.engines.get(task.engine)
-        return engine is not None and next(iter(engine.held), None) == task.seq
+        return next(iter(self.fleet.engines[task.engine].held)) == task.seq
 
     def story(self, task_id: int) -> list[tuple[float, str]]:
         """What happened to a task, oldest first, as far back as the log goes: pairs of a time and a sentence."""
-        found = []
-        for when, what, who, ids in self._log:
-            if task_id in ids:
-                found.append((when, what if who is None else f"{what} engine {who}"))
-        return found
+        return self._log.story(task_id)
+
+    def explain(self, task_id: int) -> str:
+        """Say in one sentence where a task is now, and what it waits for."""
+        task = self.tasks.get(task_id)
+        if task is None:
+            return "it has ended, or was never submitted here"
+        fleet = self.fleet
+        if task.state is WAITING:
+            engines = f"{fleet.up} engines are up and have no room, {fleet.starting} are starting"
+            if task.targets is None:
+                return f"it waits, one of {len(self.ready)}: {engines}"
+            return f"it waits for one of the engines {sorted(task.targets)}: in all, {engines}"
+        engine = fleet.engines[task.engine]
+        before = list(engine.held).index(task.seq)
+        where = f"engine {engine.id} runs it" if not before else f"engine {engine.id} holds it behind {before} others"
+        if task.seq in engine.stirred:
+            return f"{where} and was told to stop it"
+        if task.state is REVOKING:
+            return f"{where} and was asked to give it back"
+        return where
 
     # -- tasks come in -----------------------------------------------------------------------------------------------
 
     def _on_submitted(self, now: float, event: ev.Submitted) -> None:
         tasks = event.tasks
-        self._note(now, "submitted", None, [task.id for task in tasks])
+        self._log.add(now, "submitted", None, [task.id for task in tasks])
         known = self.tasks
+        expected = len(known) + len(tasks)
+        pinned = False
         for task in tasks:
             known[task.id] = task
+            if task.targets is not None:
+                pinned = True
+        if len(known) != expected:
+            raise InvalidTransition(f"a task among {[task.id for task in tasks]} was submitted before")
         if self.broken:
-            for task in tasks:
-                self._settle(now, task, BROKEN, detail=self.broken)
-            return
-        free = [task for task in tasks if task.targets is None]
-        self._ready.extend(free)
-        if len(free) < len(tasks):
-            for task in tasks:
-                if task.targets is not None:
-                    self._pin(now, task)
+            self._settle_each(now, tasks, BROKEN, self.broken)
+        elif self.terminated or self.finished:
+            self._settle_each(now, tasks, TERMINATED, None)
+        elif pinned:
+            free, with_targets = by_queue(tasks)
+            self.ready.extend(free)
+            for targets, some in with_targets.items():
+                self._pin(now, targets, some)
+        else:
+            self.ready.extend(tasks)
 
-    def _pin(self, now: float, task: Task) -> None:
-        assert task.targets is not None
-        exist = [id for id in task.targets if 0 <= id < self.places]
-        if not exist:
-            detail = f"no engine {sorted(task.targets)}: there are 0 to {self.places - 1}"
-            self._settle(now, task, NO_ENGINE, detail=detail)
-            return
-        for id in exist:
-            self._pinned.setdefault(id, ReadyQueue()).extend((task,))
+    def _pin(self, now: float, targets: frozenset[int], tasks: list[Task]) -> None:
+        if any(0 <= id < self.places for id in targets):
+            self.pinned.add(targets, tasks)
+        else:
+            detail = f"no engine {sorted(targets)}: there are 0 to {self.places - 1}"
+            self._settle_each(now, tasks, NO_ENGINE, detail)
 
     # -- handing out -------------------------------------------------------------------------------------------------
 
     def _assign(self, now: float) -> None:
         batches: dict[Engine, list[Task]] = {}
-        if self._pinned:
+        fleet, ready = self.fleet, self.ready
+        if self.pinned.woken:
             self._assign_pinned(batches)
-        ready = self._ready
         while ready:
-            if self._idle:
-                engine = next(iter(self._idle))
-            elif self._roomy:
-                engine = next(iter(self._roomy))
+            if fleet.idle:
+                engine = next(iter(fleet.idle))
+            elif fleet.roomy:
+                engine = next(iter(fleet.roomy))
             else:
                 break
             # Guided shares: never more than a part of what waits, so that the end of a map is spread evenly.
-            share = len(ready) // (2 * self._up) or 1
-            self._fill(engine, ready, share, batches.setdefault(engine, []))
-            self._place(engine)
+            share = len(ready) // (2 * fleet.up) or 1
+            self._fill(engine, ready, share, batches)
+            fleet.sort(engine)
+        if self.pinned.woken:
+            self._assign_pinned(batches)
         for engine, batch in batches.items():
-            base = engine.next_seq - len(batch)
-            engine.progress = max(engine.progress, now) if len(engine.held) > len(batch) else now
-            self._note(now, "sent to", engine.id, [task.id for task in batch])
-            self._actions.append(act.Send(engine.serial, base, batch))
-        if self._idle and self._loaded and not ready:
-            self._steal(now)
+            # What it was sent before may be running, and for long: only the first task sent to an idle engine is progress.
+            if len(engine.held) == len(batch):
+                engine.progress = now
+            self._log.add(now, "sent to", engine.id, [task.id for task in batch])
+            self._actions.append(act.Send(engine.serial, engine.next_seq - len(batch), batch))
 
     def _assign_pinned(self, batches: dict[Engine, list[Task]]) -> None:
-        for id in [id for id, queue in self._pinned.items() if not queue]:
-            del self._pinned[id]
-        for id, queue in self._pinned.items():
-            engine = self.filled.get(id)
-            while engine is not None and queue and (engine in self._idle or engine in self._roomy):
-                self._fill(engine, queue, len(queue), batches.setdefault(engine, []))
-                self._place(engine)
+        """Give tasks with targets to places where something may have changed."""
+        woken = self.pinned.woken
+        for id in list(woken):
+            if self._serve_place(id, batches):
+                del woken[id]
 
-    def _fill(self, engine: Engine, queue: ReadyQueue, share: int, batch: list[Task]) -> None:
-        """Move up to ``share`` tasks, at least one, from a queue to an engine, within its credit."""
-        expect = self.costs.expect
-        held, serial, seq, load = engine.held, engine.serial, engine.next_seq, engine.load
+    def _serve_place(self, id: int, batches: dict[Engine, list[Task]]) -> bool:
+        """Give an engine tasks that want it. False if free tasks of higher priority have to be handed out first."""
+        fleet, pinned = self.fleet, self.pinned
+        engine = fleet.filled.get(id)
+        while engine is not None and fleet.has_room(engine):
+            best = pinned.best(id)
+            if best is None:
+                break
+            queue, task = best
+            free = self.ready.head()
+            if free is not None and free.priority > task.priority:
+                return False
+            # Tasks of another queue may have to go between those of this one: then one by one.
+            share = len(queue) if free is None and pinned.is_alone(id) else 1
+            pinned.took(task.targets or frozenset(), self._fill(engine, queue, share, batches))
+            fleet.sort(engine)
+        return True  # what is still there waits until the place is woken again
+
+    def _fill(self, engine: Engine, queue: ReadyQueue, share: int, batches: dict[Engine, list[Task]]) -> int:
+        """Move up to ``share`` tasks, at least one, from the front of a queue to an engine, within its credit. How many."""
+        level = queue.front()
+        assert level is not None
         if engine.allowance is not None and engine.allowance < share:
             share = engine.allowance
-        left = share
-        while left and queue:
-            task = queue.pop()
-            if task.targets is not None:
-                self._unpin(task, queue)
+        batch = batches.get(engine)
+        if batch is None:
+            batch = batches[engine] = []
+        expect = self.costs.expect
+        held, serial, seq, load = engine.held, engine.serial, engine.next_seq, engine.load
+        left, leftovers = share, 0
+        while left and level:
+            task = level.popleft()
+            if task.state is not WAITING:
+                leftovers += 1
+                continue
             task.cost = cost = expect(task.function.digest, task.size)
             task.state = SENT
             task.engine = serial
@@ -285,280 +332,280 @@ class Scheduler:
             if load >= HOLD:
                 break
         engine.next_seq, engine.load = seq, load
+        queue.took(share - left, leftovers)
         if engine.allowance is not None:
             engine.allowance -= share - left
+        return share - left
 
-    def _unpin(self, task: Task, taken_from: ReadyQueue | None = None) -> None:
-        """Keep the counts of the other targets' queues true when a task with targets leaves WAITING."""
-        for id in task.targets or ():
-            queue = self._pinned.get(id)
-            if queue is not None and queue is not taken_from:
-                queue.discard(task)
+    def _sort(self, engine: Engine) -> None:
+        if self.fleet.sort(engine) and engine.id in self.pinned.places:
+            self.pinned.woken[engine.id] = None
 
-    def _place(self, engine: Engine) -> None:
-        """Put an engine into those of _idle, _roomy and _loaded where it belongs now, at the end."""
-        self._idle.pop(engine, None)
-        self._roomy.pop(engine, None)
-        held = len(engine.held)
-        if engine.state is not UP:
-            self._loaded.pop(engine, None)
-            return
-        if held > 1:
-            self._loaded[engine] = None
-        else:
-            self._loaded.pop(engine, None)
-        if engine.allowance == 0:
-            return
-        if not held:
-            engine.load = 0.0
-            self._idle[engine] = None
-        elif engine.load < HOLD / 2 or (held == 1 and engine.load <= AHEAD):
-            # Half, so that an engine that runs short tasks is refilled in bulk, not task by task.
-            self._roomy[engine] = None
+    # -- taking back -------------------------------------------------------------------------------------------------
+
+    def _is_eager(self) -> bool:
+        """Whether a task that is taken back would run at once."""
+        return bool(self.fleet.idle or (self.on_demand and self.fleet.vacant))
 
     def _steal(self, now: float) -> None:
-        """An engine is idle and nothing waits: ask back tasks that others hold and have not started."""
-        self._look_at = None
-        for _ in range(min(len(self._idle), len(self._loaded))):
-            engine = max((e for e, _ in zip(self._loaded, range(8), strict=False)), key=lambda e: e.load)
-            seqs = [
-                seq
-                for seq, task in list(engine.held.items())[1:]
-                if task.state is SENT and (task.targets is None or self._fits_idle(task))
-            ]
-            if not seqs or engine.asked:
-                self._loaded.move_to_end(engine)
-                continue
-            if now - engine.progress >= OVERDUE:
-                self._take_back(now, engine, seqs)
-            else:
-                behind = sum(engine.held[seq].cost for seq in seqs)
-                if behind >= WORTH_STEALING:
-                    self._take_back(now, engine, seqs[len(seqs) // 2 :])
-                else:
-                    due = engine.progress + OVERDUE
-                    self._look_at = due if self._look_at is None else min(due, self._look_at)
-            self._loaded.move_to_end(engine)
-
-    def _fits_idle(self, task: Task) -> bool:
-        return any(engine.id in (task.targets or ()) for engine in self._idle)
+        for engine, seqs in stealing.choose(self.fleet, now, self._is_eager()):
+            self._take_back(now, engine, seqs)
 
     def _take_back(self, now: float, engine: Engine, seqs: list[int]) -> None:
         for seq in seqs:
             self._move(engine.held[seq], REVOKING)
         engine.asked.update(seqs)
-        self._note(now, "asked back from", engine.id, [engine.held[seq].id for seq in seqs])
+        self._sort(engine)
+        self._log.add(now, "asked back from", engine.id, [engine.held[seq].id for seq in seqs])
         self._actions.append(act.TakeBack(engine.serial, seqs))
+
+    def _on_gave_back(self, now: float, event: ev.GaveBack) -> None:
+        engine = self.fleet.engines.get(event.serial)
+        if engine is None:
+            return
+        given = set(event.given)
+        back = []
+        for seq in event.asked:
+            if seq not in engine.asked:
+                continue
+            engine.asked.discard(seq)
+            task = engine.held.get(seq)
+            if task is None:
+                continue
+            if seq not in given or seq in engine.stirred:
+                self._keep(now, task, engine)
+                continue
+            del engine.held[seq]
+            engine.load -= task.cost
+            if engine.allowance is not None:
+                engine.allowance += 1
+            if task.cancelling:
+                self._settle(now, task, CANCELLED)
+            else:
+                back.append(task)
+        if back:
+            self._log.add(now, "given back by", engine.id, [task.id for task in back])
+            self._requeue(back)
+        # Its answer says nothing of the task it runs, but keeps ``fleet.loaded`` in order.
+        engine.progress = now
+        self._sort(engine)
+
+    def _keep(self, now: float, task: Task, engine: Engine) -> None:
+        """It has started: if it was to be cancelled, either that is that, or it is stopped by force."""
+        self._move(task, SENT)
+        if not task.cancelling:
+            return
+        task.cancelling = False
+        if task.id not in self._hard:
+            self._actions.append(act.RefuseCancel(task))
+        elif task.seq not in engine.stirred:
+            self._stir(now, engine, task, CANCELLED)
 
     # -- what engines report -----------------------------------------------------------------------------------------
 
     def _on_ran(self, now: float, event: ev.Ran) -> None:
-        engine = self.engines.get(event.serial)
+        engine = self.fleet.engines.get(event.serial)
         if engine is None:
             return  # a result that came after the engine was declared lost: its task is settled or runs elsewhere
         engine.progress = now
-        held, tasks = engine.held, self.tasks
+        self._fruitless_lives = 0
+        held, stirred, tasks = engine.held, engine.stirred, self.tasks
         pairs: list[tuple[Task, ResultRecord]] = []
-        digest, size, seconds = b"", 0, 0.0
+        digest, size, seconds, load = b"", 0, 0.0, 0.0
         for record in event.records:
             task = held.pop(record[0], None)
             if task is None:
                 continue
-            engine.load -= task.cost
+            load += task.cost
             if task.function.digest != digest:
                 if size:
                     self.costs.observe(digest, size, seconds)
                 digest, size, seconds = task.function.digest, 0, 0.0
             size += task.size
             seconds += record[4]
-            if record[1] != OK or record[0] == engine.stirred:
+            if record[1] != OK:
                 self._ended(now, task, engine, record)
             else:
                 task.state = SETTLED
                 del tasks[task.id]
                 pairs.append((task, record))
+        engine.load -= load
         if size:
             self.costs.observe(digest, size, seconds)
         if pairs:
-            self._note(now, "ran on", engine.id, [task.id for task, _ in pairs])
+            ids = [task.id for task, _ in pairs]
+            self._log.add(now, "ran on", engine.id, ids)
             if self._hard:
-                self._hard.difference_update(task.id for task, _ in pairs)
+                self._hard.difference_update(ids)
             self._actions.append(act.SettleBulk(engine.id, pairs))
+        if stirred:
+            stirred.intersection_update(held)
         if engine.allowance == 0 and not held and engine.state is UP:
             self._retire(engine)
         else:
-            self._place(engine)
+            self._sort(engine)
 
     def _ended(self, now: float, task: Task, engine: Engine, record: ResultRecord) -> None:
         """A result that is not plainly good: an error, or the end of an interrupted task."""
         seq, status, payload, started, seconds = record
         detail: Any = None
-        if seq == engine.stirred:
-            engine.stirred = None
-            if status != OK:
-                status, payload, detail = task.expired, None, task.timeout
-        if status not in (OK, CANCELLED) and self._retry(now, task):
+        if seq in engine.stirred:
+            status, payload, detail = task.expired, None, task.timeout
+        if self._may_retry(task, status):
+            self._retry(now, task)
+            self._requeue((task,))
             return
-        self._note(now, "ended on", engine.id, (task.id,))
+        self._log.add(now, "ended on", engine.id, (task.id,))
         self._close_task(task)
         self._actions.append(act.Settle(task, status, payload, detail, engine.id, started, seconds))
 
-    def _retry(self, now: float, task: Task) -> bool:
-        if task.attempts >= task.retries or task.id in self._hard or self.broken:
+    def _may_retry(self, task: Task, status: int) -> bool:
+        """Whether a task that failed runs again. Somebody who wants it cancelled is told of the failure instead."""
+        if status == CANCELLED or task.attempts >= task.retries:
             return False
-        task.attempts += 1
-        self._note(now, f"attempt {task.attempts} failed, tried again", None, (task.id,))
-        self._requeue((task,))
-        return True
+        return not (task.cancelling or task.id in self._hard or self.broken)
 
-    def _requeue(self, tasks: Iterable[Task]) -> None:
+    def _retry(self, now: float, task: Task) -> None:
+        task.attempts += 1
+        self._log.add(now, f"attempt {task.attempts} failed, tried again", None, (task.id,))
+
+    def _requeue(self, tasks: Sequence[Task]) -> None:
         """Back to the front of the queue, in the given order."""
-        free = []
         for task in tasks:
             self._move(task, WAITING)
-            task.cancelling = False
-            if task.targets is None:
-                free.append(task)
-            else:
-                for id in task.targets:
-                    self._pinned.setdefault(id, ReadyQueue()).put_back((task,))
-        self._ready.put_back(free)
+        free, with_targets = by_queue(tasks)
+        self.ready.put_back(free)
+        for targets, some in with_targets.items():
+            self.pinned.add(targets, some, front=True)
+
+    # -- time-outs ---------------------------------------------------------------------------------------------------
+
+    def _is_held(self, serial: int, seq: int) -> bool:
+        engine = self.fleet.engines.get(serial)
+        return engine is not None and seq in engine.held
 
     def _on_running(self, now: float, event: ev.Running) -> None:
-        engine = self.engines.get(event.serial)
+        engine = self.fleet.engines.get(event.serial)
         task = engine.held.get(event.seq) if engine is not None else None
         if task is not None and task.timeout is not None:
-            self.deadlines.add(now + task.timeout, "timeout", (event.serial, event.seq))
+            self.deadlines.add(now + task.timeout, "timeout", event.serial, event.seq)
 
-    def _on_gave_back(self, now: float, event: ev.GaveBack) -> None:
-        engine = self.engines.get(event.serial)
-        if engine is None:
-            return
-        given = set(event.given)
-        back = []
-        for seq in event.asked:
-            engine.asked.discard(seq)
-            task = engine.held.get(seq)
-            if task is None:
-                continue
-            if seq in given:
-                del engine.held[seq]
-                engine.load -= task.cost
-                if engine.allowance is not None:
-                    engine.allowance += 1
-                if task.cancelling:
-                    self._settle(now, task, CANCELLED)
-                else:
-                    back.append(task)
-            else:
-                self._move(task, SENT)
-                if task.cancelling:
-                    task.cancelling = False
-                    self._refuse(now, task, engine)
-        if back:
-            self._note(now, "given back by", engine.id, [task.id for task in back])
-            self._requeue(back)
-        self._place(engine)
-
-    def _refuse(self, now: float, task: Task, engine: Engine) -> None:
-        """It runs: either that is that, or it is stopped by force."""
-        if task.id in self._hard:
-            self._stir(now, engine, task, CANCELLED)
-        else:
-            self._actions.append(act.RefuseCancel(task))
+    def _on_tick(self, now: float, event: ev.Tick) -> None:
+        for what, serial, seq in self.deadlines.expire(now):
+            engine = self.fleet.engines[serial]
+            task = engine.held[seq]
+            if what == "timeout":
+                if seq not in engine.stirred:
+                    self._stir(now, engine, task, TIMEOUT)
+            elif what == "stirred":
+                self._kill(engine, f"task {task.id} did not react to an interrupt")
+            elif task.cancelling and task.id in self._hard:
+                self._kill(engine, f"it did not answer whether task {task.id} has started")
 
     def _stir(self, now: float, engine: Engine, task: Task, status: int) -> None:
         task.expired = status
-        engine.stirred = task.seq
-        self._note(now, "interrupted on", engine.id, (task.id,))
+        engine.stirred.add(task.seq)
+        self._log.add(now, "interrupted on", engine.id, (task.id,))
         self._actions.append(act.Stir(engine.serial, task.seq))
-        self.deadlines.add(now + GRACE, "kill", (engine.serial, task.seq))
+        self.deadlines.add(now + GRACE, "stirred", engine.serial, task.seq)
+
+    def _kill(self, engine: Engine, reason: str) -> None:
+        engine.condemned = True
+        self._actions.append(act.KillEngine(engine.serial, reason))
 
     # -- engines come and go -----------------------------------------------------------------------------------------
 
     def _start(self, id: int) -> None:
-        self._serial += 1
-        engine = Engine(self._serial, id, self.allowance)
-        self.engines[engine.serial] = engine
-        self.filled[id] = engine
-        self._starting += 1
+        engine = self.fleet.start(id, self.allowance)
         self._actions.append(act.StartEngine(id, engine.serial))
 
-    def _start_on_demand(self) -> None:
-        missing = len(self._ready) - self._starting if not self._idle else 0
-        for id in range(self.places) if missing > 0 or self._pinned else ():
-            if id not in self.filled and (missing > 0 or id in self._pinned):
+    def _fill_places(self) -> None:
+        """Start engines for vacant places: all, if there is or may be work; on demand, only as many as tasks wait for."""
+        fleet = self.fleet
+        if not self.on_demand:
+            if self.tasks or not self.closing:
+                self.begin()
+            return
+        missing = len(self.ready) - fleet.starting
+        while missing > 0 and fleet.vacant:
+            self._start(fleet.first_vacant())
+            missing -= 1
+        if self.pinned and fleet.vacant:
+            few, many = sorted((fleet.vacant, self.pinned.places), key=len)
+            for id in [id for id in few if id in many]:
                 self._start(id)
-                missing -= 1
 
     def _on_engine_up(self, now: float, event: ev.EngineUp) -> None:
-        engine = self.engines.get(event.serial)
+        engine = self.fleet.engines.get(event.serial)
         if engine is None or engine.state is not STARTING:
             return
-        engine.state = UP
+        self.fleet.rise(engine)
         engine.progress = now
-        self._starting -= 1
-        self._up += 1
         self._failed_starts = 0
-        self._place(engine)
+        self._sort(engine)
 
     def _on_engine_down(self, now: float, event: ev.EngineDown) -> None:
-        engine = self.engines.pop(event.serial, None)
+        engine = self.fleet.engines.get(event.serial)
         if engine is None:
             return
         was = engine.state
-        if was is UP:
-            self._up -= 1
-        elif was is STARTING:
-            self._starting -= 1
-        engine.state = LEAVING
-        self._place(engine)
-        if self.filled.get(engine.id) is engine:
-            del self.filled[engine.id]
-        if was is STARTING and not self.closing:
-            self._failed_starts += 1
-            if self._failed_starts >= FAILED_STARTS:
-                self._break(now, event.death)
-                return
+        self.fleet.leave(engine)
         self._bury(now, engine, event)
-        if self.break_on_death and was is not LEAVING and not self.finished:
+        del self.fleet.engines[event.serial]
+        if engine.condemned or self.finished or (self.closing and not self.tasks):
+            return  # nobody's fault, or nobody's concern
+        if was is STARTING:
+            self._failed_starts += 1
+        if (
+            self._failed_starts >= FAILED_STARTS
+            or self._fruitless_lives >= FRUITLESS_LIVES
+            or (self.break_on_death and was is UP)
+        ):
             self._break(now, event.death)
-        if not self.broken and (not self.closing or self.tasks) and engine.id not in self.filled:
-            self._start(engine.id)
 
     def _bury(self, now: float, engine: Engine, event: ev.EngineDown) -> None:
         """Decide what becomes of each task that a lost engine held."""
-        started = event.started
-        if started is None:
-            started = next(iter(engine.held), -1)
-        survivors = []
-        for seq, task in engine.held.items():
-            if seq == started:
-                if engine.stirred == seq:
-                    status, detail = task.expired, task.timeout
-                else:
-                    status, detail = DIED, event.death
-                if status == CANCELLED or not self._retry(now, task):
-                    self._settle(now, task, status, detail=detail, engine=engine.id)
-            elif task.cancelling:
-                self._settle(now, task, CANCELLED)
-            else:
-                # Not started, or finished with its result lost on the way: either way it has to run.
+        held = engine.held
+        if not held:
+            return
+        started = next(iter(held)) if event.started is None else event.started
+        if started < next(iter(held)) and not engine.condemned:
+            self._fruitless_lives += 1
+        survivors, again = [], []
+        for seq, task in held.items():
+            status, detail = self._fate(engine, task, seq == started, event)
+            if status is None:
                 survivors.append(task)
-        engine.held.clear()
+            elif self._may_retry(task, status):
+                self._retry(now, task)
+                again.append(task)
+            else:
+                self._settle(now, task, status, detail=detail, engine=engine.id)
+        held.clear()
+        engine.asked.clear()
+        engine.stirred.clear()
+        # Whatever killed the engine comes after those that did not.
+        survivors += again
         if survivors:
-            self._note(now, "rescued from", engine.id, [task.id for task in survivors])
+            self._log.add(now, "rescued from", engine.id, [task.id for task in survivors])
             self._requeue(survivors)
 
+    def _fate(self, engine: Engine, task: Task, ran: bool, event: ev.EngineDown) -> tuple[int | None, Any]:
+        """The status, and its detail, of a task whose engine is lost; None if it shall run elsewhere."""
+        if task.seq in engine.stirred:
+            return task.expired, task.timeout
+        if task.cancelling and (not ran or task.id in self._hard):
+            return CANCELLED, None
+        if ran and not engine.condemned:
+            return DIED, event.death
+        # Not started, or finished with its result lost on the way, or in the way when another task was stopped by force:
+        # it has to run.
+        return None, None
+
     def _retire(self, engine: Engine) -> None:
-        """An engine has run all it may: let it leave and fill its place anew."""
-        engine.state = LEAVING
-        self._up -= 1
-        self._place(engine)
-        del self.filled[engine.id]
+        """An engine has run all it may: let it leave. Its place is filled anew."""
+        self.fleet.leave(engine)
         self._actions.append(act.StopEngine(engine.serial))
-        if (not self.closing or self.tasks) and not self.on_demand:
-            self._start(engine.id)
 
     # -- cancelling --------------------------------------------------------------------------------------------------
 
@@ -566,14 +613,15 @@ class Scheduler:
         task = self.tasks.get(event.task_id)
         if task is None:
             return  # settled meanwhile: the client has its answer by that
-        if event.running:
-            self._hard.add(task.id)
         if task.state is WAITING:
-            self._withdraw(task)
-            self._settle(now, task, CANCELLED)
+            self._cancel_waiting(now, task)
             return
-        engine = self.engines[task.engine]
-        if engine.stirred == task.seq:
+        engine = self.fleet.engines[task.engine]
+        if event.running and task.id not in self._hard:
+            self._hard.add(task.id)
+            # An engine that is stopped or lost would owe its answer for ever.
+            self.deadlines.add(now + GRACE, "asked", engine.serial, task.seq)
+        if task.seq in engine.stirred:
             # It is being stopped already, so it runs.
             if not event.running:
                 self._actions.append(act.RefuseCancel(task))
@@ -582,21 +630,33 @@ class Scheduler:
         if task.state is SENT:
             self._take_back(now, engine, [task.seq])
 
+    def _cancel_waiting(self, now: float, task: Task) -> None:
+        if task.targets is None:
+            self._settle(now, task, CANCELLED)
+            self.ready.left()
+        else:
+            self._settle(now, task, CANCELLED)
+            self.pinned.left(task)
+
     def _on_cancel_withdrawn(self, now: float, event: ev.CancelWithdrawn) -> None:
         task = self.tasks.get(event.task_id)
         if task is not None:
             task.cancelling = False
+            self._hard.discard(task.id)
 
     def _on_cancel_all(self, now: float, event: ev.CancelAll) -> None:
-        for task in list(self.tasks.values()):
-            self._on_cancel_wanted(now, ev.CancelWanted(task.id))
-
-    def _withdraw(self, task: Task) -> None:
-        """Take a waiting task out of its queues; its state changes right after."""
-        if task.targets is None:
-            self._ready.left()
-        else:
-            self._unpin(task)
+        for task in [*self.ready, *self.pinned]:
+            self._cancel_waiting(now, task)
+        for engine in self.fleet.engines.values():
+            seqs = []
+            for seq, task in engine.held.items():
+                if seq in engine.stirred:
+                    continue
+                task.cancelling = True
+                if task.state is SENT:
+                    seqs.append(seq)
+            if seqs:
+                self._take_back(now, engine, seqs)
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
@@ -604,57 +664,37 @@ class Scheduler:
         self._break(now, event.detail)
 
     def _break(self, now: float, detail: Any) -> None:
-        if self.broken:
+        if self.broken or self.finished:
             return
         self.broken = detail
-        self._settle_all(now, BROKEN, detail)
-        for engine in list(self.engines.values()):
-            self._actions.append(act.KillEngine(engine.serial, "the cluster is broken"))
+        self._end_all(now, BROKEN, detail, "the cluster is broken")
 
     def _on_closed(self, now: float, event: ev.Closed) -> None:
         self.closing = True
 
     def _on_terminated(self, now: float, event: ev.Terminated) -> None:
-        self.closing = True
-        self._settle_all(now, TERMINATED, None)
-        for engine in self.engines.values():
-            self._actions.append(act.KillEngine(engine.serial, "the cluster was terminated"))
+        self.closing = self.terminated = True
+        self._end_all(now, TERMINATED, None, "the cluster was terminated")
 
-    def _settle_all(self, now: float, status: int, detail: Any) -> None:
-        for engine in self.engines.values():
+    def _end_all(self, now: float, status: int, detail: Any, reason: str) -> None:
+        for engine in self.fleet.engines.values():
             engine.held.clear()
             engine.asked.clear()
-            self._place(engine)
-        for task in list(self.tasks.values()):
-            if task.state is WAITING:
-                self._withdraw(task)
-            self._settle(now, task, status, detail=detail)
+            engine.stirred.clear()
+            self._sort(engine)
+            self._kill(engine, reason)
+        self.ready = ReadyQueue()
+        self.pinned = PinnedQueues()
+        self._settle_each(now, list(self.tasks.values()), status, detail)
 
     def _wind_up(self) -> None:
         """Closed, and no task is open: send the engines home, and say so when the last has gone."""
-        for engine in list(self.engines.values()):
+        for engine in list(self.fleet.filled.values()):
             if engine.state is UP:
-                engine.state = LEAVING
-                self._up -= 1
-                self._place(engine)
-                self.filled.pop(engine.id, None)
-                self._actions.append(act.StopEngine(engine.serial))
-        if not self.engines and not self.finished:
+                self._retire(engine)
+        if not self.fleet.engines and not self.finished:
             self.finished = True
             self._actions.append(act.Finished())
-
-    def _on_tick(self, now: float, event: ev.Tick) -> None:
-        if self._look_at is not None and self._look_at <= now:
-            self._look_at = None  # decide() looks again
-        for what, (serial, seq) in self.deadlines.expire(now):
-            engine = self.engines.get(serial)
-            task = engine.held.get(seq) if engine is not None else None
-            if engine is None or task is None:
-                continue
-            if what == "timeout" and engine.stirred != seq:
-                self._stir(now, engine, task, TIMEOUT)
-            elif what == "kill":
-                self._actions.append(act.KillEngine(serial, f"task {task.id} did not react to an interrupt"))
 
     # -- the only ways to change a task ------------------------------------------------------------------------------
 
@@ -664,17 +704,19 @@ class Scheduler:
         task.state = state
 
     def _settle(self, now: float, task: Task, status: int, *, detail: Any = None, engine: int = -1) -> None:
-        self._note(now, "settled without a result", None, (task.id,))
+        self._log.add(now, "settled without a result", None, (task.id,))
         self._close_task(task)
         self._actions.append(act.Settle(task, status, None, detail, engine))
 
+    def _settle_each(self, now: float, tasks: Iterable[Task], status: int, detail: Any) -> None:
+        for task in tasks:
+            self._settle(now, task, status, detail=detail)
+
     def _close_task(self, task: Task) -> None:
         self._move(task, SETTLED)
+        task.cancelling = False
         del self.tasks[task.id]
         self._hard.discard(task.id)
 
-    def _note(self, now: float, what: str, who: int | None, ids: Any) -> None:
-        self._log.append((now, what, who, ids))
 
-
-__all__ = ["TRANSITIONS", "Death", "InvalidTransition", "Scheduler"]
+__all__ = ["TRANSITIONS", "InvalidTransition", "Scheduler"]
