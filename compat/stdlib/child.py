@@ -93,6 +93,8 @@ class Reporter(unittest.TestResult):
 
     def _add_problem(self, test: unittest.TestCase, err: Problem) -> None:
         text = "".join(traceback.format_exception(*err))
+        # What failed must not keep its pool alive through the traceback: the next tests' checks would see it.
+        traceback.clear_frames(err[2])
         if self._current is None:
             self.write(fixture=test.id(), status="failed", detail=text, kind="")
         else:
