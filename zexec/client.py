@@ -61,6 +61,21 @@ _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+class _Answers:
+    """What a thread waits for that cancels tasks: the word on each of them, be it yes or no."""
+
+    def __init__(self, task_ids: Iterable[int]) -> None:
+        self.missing = set(task_ids)
+        self.all = threading.Event()
+        if not self.missing:
+            self.all.set()
+
+    def hear(self, task_id: int) -> None:
+        self.missing.discard(task_id)
+        if not self.missing:
+            self.all.set()
+
+
 #: receives the outcome of one chunk: (offset of its first item, items in it, outcome)
 ChunkSink = Callable[[int, int, Outcome], None]
 
@@ -81,8 +96,8 @@ class Client:
         self._ids = count(1)
         #: who waits for the outcome of each task: a result, or for a chunk (sink, start, size)
         self._open: dict[int, AsyncResult | tuple[ChunkSink, int, int]] = {}
-        #: threads that wait for the word on a cancel, by task id
-        self._cancels: dict[int, threading.Event] = {}
+        #: threads that wait for the word on cancels
+        self._cancels: list[_Answers] = []
         # _gate makes "check that we are open, then give it to the link" one step against ``close``. Reentrant, because a
         # garbage collection at any point inside may end a pool.
         self._gate = threading.RLock()
@@ -132,6 +147,7 @@ class Client:
             if self._closed:
                 raise ClosedError
             self._feeders += 1
+            self._kept = self._owner()
 
     def end_feeding(self) -> None:
         """That input is at its end."""
@@ -140,6 +156,7 @@ class Client:
             last = self._closed and not self._feeders
         if last and not self._foreign:
             self._link.tell(Closed())
+        self._let_go()
 
     def terminate(self, timeout: float | None = None) -> None:
         """Settle everything that is open, end all engines, wait for that."""
@@ -163,9 +180,10 @@ class Client:
         """End the engines' processes now; what is open fails as broken."""
         with self._gate:
             self._closed = self._ended = True
+        # In this order: told that it is broken, the hub would end the engines its own, polite way.
+        self._link.kill_engines(force)
         self._link.tell(Broke(reason))
         self._link.tell(Closed())
-        self._link.kill_engines(force)
 
     def check_owned(self) -> None:
         """Raise unless this process is the one that made the client.
@@ -331,21 +349,19 @@ class Client:
 
     def cancel(self, result: AsyncResult, running: bool) -> None:
         """Ask for a task back; wait until it is cancelled or known to run."""
-        if isinstance(result, MapResult):
-            for task_id in result._ids:
-                if task_id in self._open:
-                    self._link.tell(CancelWanted(task_id, running))
-            result.wait(CANCEL_WAIT)
-            return
-        task_id = result._task_id
-        answer = self._cancels.setdefault(task_id, threading.Event())
-        self._link.tell(CancelWanted(task_id, running))
-        # Settled or refused, either sets it; a result that is settled already sets it here.
-        if result.done():
-            answer.set()
-        if not answer.wait(CANCEL_WAIT if not running else None):
-            self._link.tell(CancelWithdrawn(task_id))
-        self._cancels.pop(task_id, None)
+        ids = result._ids if isinstance(result, MapResult) else [result._task_id]
+        answers = _Answers(ids)
+        # Registered first and looked up in _open after that, while ``deliver`` takes out of _open first: no answer is missed.
+        self._cancels.append(answers)
+        for task_id in ids:
+            if task_id in self._open:
+                self._link.tell(CancelWanted(task_id, running))
+            else:
+                answers.hear(task_id)
+        if not answers.all.wait(None if running else CANCEL_WAIT):
+            for task_id in list(answers.missing):
+                self._link.tell(CancelWithdrawn(task_id))
+        self._cancels.remove(answers)
 
     def cancel_waiting(self) -> None:
         """Cancel every task that no engine has started."""
@@ -369,23 +385,28 @@ class Client:
             elif waiting is not None:
                 sink, start, size = waiting  # type: ignore[misc]
                 sink(start, size, outcome)
-        if not self._open and self._kept is not None:
-            with self._gate:
-                kept = None
-                if not self._open:
-                    kept, self._kept = self._kept, None
-            # Outside the gate: this may be the owner's end.
-            del kept
+        self._let_go()
         if self._cancels:
-            for task_id in [outcome[0] for outcome in outcomes] + refused:
-                answer = self._cancels.get(task_id)
-                if answer is not None:
-                    answer.set()
+            heard = [outcome[0] for outcome in outcomes] + refused
+            for answers in list(self._cancels):
+                for task_id in heard:
+                    answers.hear(task_id)
+
+    def _let_go(self) -> None:
+        """Keep the owner alive no longer than tasks or inputs are open."""
+        if self._open or self._feeders or self._kept is None:
+            return
+        kept = None
+        with self._gate:
+            if not self._open and not self._feeders:
+                kept, self._kept = self._kept, None
+        # Outside the gate: this may be the owner's end.
+        del kept
 
     def ended(self, crash: str | None) -> None:
         """The link has ended, orderly or with a reason why not: whatever is still open fails."""
         with self._gate:
-            self._closed = True
+            self._closed = self._ended = True
             status = TERMINATED if crash is None else BROKEN
             rest = [(task_id, status, None, crash, -1, 0.0, 0.0) for task_id in self._open]
         self.deliver(rest, [])

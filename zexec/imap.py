@@ -2,7 +2,9 @@
 
 Who draws
   Without ``buffersize`` a thread of the iterator's own draws, at the pace of completion: it keeps a window of chunks
-  submitted, which grows while they turn out to be short. A generator that blocks therefore blocks nobody else.
+  submitted, which grows while they turn out to be short. A generator that blocks therefore blocks nobody else, nor the items
+  it gave before: it may wait for what becomes of them. So they are submitted one chunk at a time, unless the input is of a
+  kind that never blocks.
   With ``buffersize`` the consumer draws, inside ``next``: what has been drawn never exceeds what was taken by more.
 
 A pool that is closed still takes the rest of an input that it accepted before, as the stdlib's does; hence ``begin_feeding``
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 WINDOW, WINDOW_MAX = 2, 4096
 #: A window that completes within this many seconds is too small: the next is twice as large.
 SHORT = 0.01
+
+
+#: Kinds of input that are certain to give all their items at once.
+_NEVER_BLOCK = (list, tuple, range, str, bytes, dict, set, frozenset)
 
 
 class ImapIterator:
@@ -66,6 +72,7 @@ class ImapIterator:
         self._failure: BaseException | None = None
         self._window = max(1, WINDOW * len(client.processes()))
         self._buffersize = buffersize
+        self._bulk = isinstance(iterable, _NEVER_BLOCK)
         self._feeding = False
         try:
             self._function = client.function(f)
@@ -132,8 +139,10 @@ class ImapIterator:
         while not self._exhausted:
             with self._cond:
                 room = self._window - self._outstanding
-            if not self._draw(room):
+            if not self._draw(room if self._bulk else 1):
                 return
+            if room > 1 and not self._bulk:
+                continue
             with self._cond:
                 # Half, so that short chunks are submitted in bulk.
                 while self._outstanding > self._window // 2 and not self._exhausted:

@@ -47,6 +47,16 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+class Metadata(dict[str, Any]):
+    """A dict whose keys are attributes as well."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
 class AsyncResult(Future):  # type: ignore[type-arg]
     """What will come of a call. Made by Pool, Executor and the views, never by users.
 
@@ -232,18 +242,20 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         self._call_back(fn)
 
     @property
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> Metadata:
         """Facts about the run: who ran it, when, for how long (seconds; times are ``time.time()``)."""
         outcome = self._outcome
         _, status, _, _, engine, started, seconds = outcome or (0, None, None, None, -1, 0.0, 0.0)
-        return {
-            "submitted": self._submitted,
-            "started": started or None,
-            "completed": started + seconds if started else None,
-            "received": self._received or None,
-            "engine_id": engine if engine >= 0 else None,
-            "status": None if status is None else ("ok" if status == OK else "error"),
-        }
+        return Metadata(
+            submitted=self._submitted,
+            started=started or None,
+            completed=started + seconds if started else None,
+            received=self._received or None,
+            engine_id=engine if engine >= 0 else None,
+            status=None if status is None else ("ok" if status == OK else "error"),
+            pyerr=self._error,
+            msg_id=str(self._task_id),
+        )
 
     # -- settling ----------------------------------------------------------------------------------------------------
 
@@ -340,7 +352,7 @@ class MapResult(AsyncResult):
     raises an item's exception at its turn.
     """
 
-    __slots__ = ("_done", "_failures", "_first_failure", "_ids", "_keep_going", "_left", "_values")
+    __slots__ = ("_begin", "_done", "_end", "_engines", "_failures", "_ids", "_keep_going", "_left", "_values")
 
     def __init__(
         self,
@@ -360,6 +372,9 @@ class MapResult(AsyncResult):
         self._left = size
         #: ids of the tasks of its chunks
         self._ids: list[int] = []
+        #: engines that ran some of it, when the first item started and the last ended
+        self._engines: set[int] = set()
+        self._begin, self._end = 0.0, 0.0
 
     def __len__(self) -> int:
         return len(self._values)
@@ -394,13 +409,29 @@ class MapResult(AsyncResult):
             if index == last and before_last is not None:
                 before_last()
             if error is None:
-                value, self._values[index] = self._values[index], None
-                yield value
-                del value
+                yield self._take(index)
             elif self._keep_going:
                 yield error
             else:
                 raise error
+
+    def _take(self, index: int) -> Any:
+        value, self._values[index] = self._values[index], None
+        return value
+
+    @property
+    def metadata(self) -> Metadata:
+        """As for one call; ``started`` is the first item's and ``completed`` the last one's, ``engine_id`` a list."""
+        return Metadata(
+            submitted=self._submitted,
+            started=self._begin or None,
+            completed=self._end or None,
+            received=self._received or None,
+            engine_id=sorted(self._engines),
+            status=None if self._state_ is PENDING else ("ok" if self._error is None else "error"),
+            pyerr=self._error,
+            msg_id=[str(id) for id in self._ids],
+        )
 
     def cancel_rest(self) -> None:
         """Cancel the chunks that no engine has started; do not wait for that."""
@@ -421,7 +452,11 @@ class MapResult(AsyncResult):
     def _arrive_chunk(self, start: int, size: int, outcome: Outcome) -> None:
         """One chunk has ended: in the client's io thread."""
         values, failures = items_of(outcome, self._face, self._what, size)
-        self._outcome = (*outcome[:2], None, *outcome[3:])
+        _, _, _, _, engine, started, seconds = outcome
+        if started:
+            self._engines.add(engine)
+            self._begin = min(self._begin or started, started)
+            self._end = max(self._end, started + seconds)
         for offset, error in failures.items():
             self._failures[start + offset] = describe_item(error, start, offset, failures)
         self._values[start : start + size] = values

@@ -90,6 +90,13 @@ def hold_or_return(what: tuple[str | None, Any]) -> Any:
     return value
 
 
+def first_logs_others_wait(number: int, log: str, release: str) -> int:
+    append(log, str(number))
+    if number:
+        wait_for(release)
+    return number
+
+
 def nap(seconds: float) -> float:
     """A task that takes a while without using the processor."""
     sleep(seconds)
@@ -120,6 +127,17 @@ def identity() -> tuple[tuple[int, ...], str, bool]:
     return me._identity, me.name, me.daemon  # type: ignore[attr-defined]
 
 
+def slow_identity(*args: Any) -> tuple[tuple[int, ...], str, bool]:
+    """Long enough that every engine gets some."""
+    sleep(0.02)
+    return identity()
+
+
+def parent_pid() -> int | None:
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent is not None else None
+
+
 def in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
@@ -135,6 +153,21 @@ def broken_after(n: int, error: type[BaseException] = ZeroDivisionError) -> Iter
     """An input that fails."""
     yield from range(n)
     raise error("the input failed")
+
+
+class LockedCounter:
+    """0 .. n - 1, for several threads."""
+
+    def __init__(self, n: int) -> None:
+        self._items = iter(range(n))
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> LockedCounter:
+        return self
+
+    def __next__(self) -> int:
+        with self._lock:
+            return next(self._items)
 
 
 def say(text: str) -> None:
