@@ -1,4 +1,9 @@
-"""What the scheduler wants done. It never does anything itself: a host performs these, in order."""
+"""What the scheduler wants done. It never does anything itself: a host performs these, in order.
+
+Between an event that caused an action and the decision that hands it out, the engine may have gone, or the task may have ended.
+So whoever performs TakeBack, Stir, StopEngine, KillEngine or RefuseCancel ignores engines and tasks that are no more. Send
+always names an engine that is up.
+"""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ class Fleet:
         #: who fills each place; an engine that leaves has given up its place already
         self.filled: dict[int, Engine] = {}
         # Engines that are up. idle: hold nothing and may be sent something; roomy: hold something, less than their credit, and
-        # may be sent something; loaded: hold more than they can be running and are not being asked for it, in the order of
-        # ``progress``. OrderedDicts, because a plain dict that is popped at the front scans its holes.
+        # may be sent something; loaded: hold more than they can be running and are not being asked for it, those not heard of
+        # for longest in front. OrderedDicts, because a plain dict that is popped at the front scans its holes.
         self.idle: OrderedDict[Engine, None] = OrderedDict()
         self.roomy: OrderedDict[Engine, None] = OrderedDict()
         self.loaded: OrderedDict[Engine, None] = OrderedDict()
@@ -102,15 +102,16 @@ class Fleet:
     # -- what can be done with them ----------------------------------------------------------------------------------
 
     def sort(self, engine: Engine) -> bool:
-        """Put an engine into those of idle, roomy and loaded where it belongs now, at the end. Whether it has room."""
+        """Put an engine into those of idle, roomy and loaded where it belongs now. Whether it has room."""
         self.idle.pop(engine, None)
         self.roomy.pop(engine, None)
-        self.loaded.pop(engine, None)
         held = len(engine.held)
+        if held > 1 and not engine.asked and engine.state is UP:
+            self.loaded[engine] = None  # where it was, if it was there
+        else:
+            self.loaded.pop(engine, None)
         if engine.state is not UP:
             return False
-        if held > 1 and not engine.asked:
-            self.loaded[engine] = None
         if engine.allowance == 0:
             return False
         if not held:
@@ -122,6 +123,11 @@ class Fleet:
             self.roomy[engine] = None
             return True
         return False
+
+    def heard(self, engine: Engine, now: float) -> None:
+        """Note progress; ``sort`` follows."""
+        engine.progress = now
+        self.loaded.pop(engine, None)
 
     def has_room(self, engine: Engine) -> bool:
         return engine in self.idle or engine in self.roomy

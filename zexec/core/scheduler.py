@@ -76,6 +76,9 @@ GRACE = 1.0
 #: they began none (the latter may be bad luck when somebody kills engines at random, so more of them).
 FAILED_STARTS, FRUITLESS_LIVES = 3, 10
 
+#: What is being sent to each engine in one decision.
+Batches = dict[Engine, list[Task]]
+
 
 class InvalidTransition(RuntimeError):
     """A bug in the scheduler: a task was to go where it cannot. The message tells its story."""
@@ -254,10 +257,10 @@ class Scheduler:
     # -- handing out -------------------------------------------------------------------------------------------------
 
     def _assign(self, now: float) -> None:
-        batches: dict[Engine, list[Task]] = {}
+        batches: Batches = {}
         fleet, ready = self.fleet, self.ready
         if self.pinned.woken:
-            self._assign_pinned(batches)
+            self._assign_pinned(batches, now)
         while ready:
             if fleet.idle:
                 engine = next(iter(fleet.idle))
@@ -267,25 +270,22 @@ class Scheduler:
                 break
             # Guided shares: never more than a part of what waits, so that the end of a map is spread evenly.
             share = len(ready) // (2 * fleet.up) or 1
-            self._fill(engine, ready, share, batches)
+            self._fill(engine, ready, share, batches, now)
             fleet.sort(engine)
         if self.pinned.woken:
-            self._assign_pinned(batches)
+            self._assign_pinned(batches, now)
         for engine, batch in batches.items():
-            # What it was sent before may be running, and for long: only the first task sent to an idle engine is progress.
-            if len(engine.held) == len(batch):
-                engine.progress = now
             self._log.add(now, "sent to", engine.id, [task.id for task in batch])
             self._actions.append(act.Send(engine.serial, engine.next_seq - len(batch), batch))
 
-    def _assign_pinned(self, batches: dict[Engine, list[Task]]) -> None:
+    def _assign_pinned(self, batches: Batches, now: float) -> None:
         """Give tasks with targets to places where something may have changed."""
         woken = self.pinned.woken
         for id in list(woken):
-            if self._serve_place(id, batches):
+            if self._serve_place(id, batches, now):
                 del woken[id]
 
-    def _serve_place(self, id: int, batches: dict[Engine, list[Task]]) -> bool:
+    def _serve_place(self, id: int, batches: Batches, now: float) -> bool:
         """Give an engine tasks that want it. False if free tasks of higher priority have to be handed out first."""
         fleet, pinned = self.fleet, self.pinned
         engine = fleet.filled.get(id)
@@ -299,11 +299,11 @@ class Scheduler:
                 return False
             # Tasks of another queue may have to go between those of this one: then one by one.
             share = len(queue) if free is None and pinned.is_alone(id) else 1
-            pinned.took(task.targets or frozenset(), self._fill(engine, queue, share, batches))
+            pinned.took(task.targets or frozenset(), self._fill(engine, queue, share, batches, now))
             fleet.sort(engine)
         return True  # what is still there waits until the place is woken again
 
-    def _fill(self, engine: Engine, queue: ReadyQueue, share: int, batches: dict[Engine, list[Task]]) -> int:
+    def _fill(self, engine: Engine, queue: ReadyQueue, share: int, batches: Batches, now: float) -> int:
         """Move up to ``share`` tasks, at least one, from the front of a queue to an engine, within its credit. How many."""
         level = queue.front()
         assert level is not None
@@ -312,6 +312,8 @@ class Scheduler:
         batch = batches.get(engine)
         if batch is None:
             batch = batches[engine] = []
+        if not engine.held:
+            engine.progress = now  # not else: what it was sent before may be running, and for long
         expect = self.costs.expect
         held, serial, seq, load = engine.held, engine.serial, engine.next_seq, engine.load
         left, leftovers = share, 0
@@ -386,8 +388,7 @@ class Scheduler:
         if back:
             self._log.add(now, "given back by", engine.id, [task.id for task in back])
             self._requeue(back)
-        # Its answer says nothing of the task it runs, but keeps ``fleet.loaded`` in order.
-        engine.progress = now
+        self.fleet.heard(engine, now)
         self._sort(engine)
 
     def _keep(self, now: float, task: Task, engine: Engine) -> None:
@@ -407,7 +408,7 @@ class Scheduler:
         engine = self.fleet.engines.get(event.serial)
         if engine is None:
             return  # a result that came after the engine was declared lost: its task is settled or runs elsewhere
-        engine.progress = now
+        self.fleet.heard(engine, now)
         self._fruitless_lives = 0
         held, stirred, tasks = engine.held, engine.stirred, self.tasks
         pairs: list[tuple[Task, ResultRecord]] = []
@@ -510,7 +511,9 @@ class Scheduler:
         self.deadlines.add(now + GRACE, "stirred", engine.serial, task.seq)
 
     def _kill(self, engine: Engine, reason: str) -> None:
+        """Have it ended. It gets nothing more and its place is filled anew; what it holds is decided when it is gone."""
         engine.condemned = True
+        self.fleet.leave(engine)
         self._actions.append(act.KillEngine(engine.serial, reason))
 
     # -- engines come and go -----------------------------------------------------------------------------------------
@@ -681,7 +684,6 @@ class Scheduler:
             engine.held.clear()
             engine.asked.clear()
             engine.stirred.clear()
-            self._sort(engine)
             self._kill(engine, reason)
         self.ready = ReadyQueue()
         self.pinned = PinnedQueues()
