@@ -56,6 +56,12 @@ def act_once(how: str, path: str) -> str:
     return DEATHS[how]() or "not reached"
 
 
+def log_and_leave(path: str) -> None:
+    with open(path, "a") as f:
+        f.write(f"{os.getpid()}\n")
+    leave()
+
+
 # -- ways to leave a task --------------------------------------------------------------------------------------------
 
 

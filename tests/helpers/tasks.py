@@ -103,6 +103,42 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+def nap_and_clean_up(path: str) -> str:
+    try:
+        sleep(60)
+    finally:
+        append(path, "cleaned up")
+    return "slept"
+
+
+def deaf() -> None:
+    """Goes on whatever is raised in it."""
+    give_up = monotonic() + PATIENCE
+    while monotonic() < give_up:
+        try:
+            sleep(PATIENCE)
+        except BaseException:
+            pass
+
+
+def slow_once(path: str) -> str:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "second"
+    sleep(PATIENCE)
+    return "first"
+
+
+def fail_times(path: str, times: int) -> int:
+    """Fail so often, then say at which attempt it worked."""
+    append(path, "attempt")
+    attempt = len(lines(path))
+    if attempt <= times:
+        raise ValueError(f"attempt {attempt}")
+    return attempt
+
+
 def busy_loop() -> None:
     while True:
         pass
