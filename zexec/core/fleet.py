@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 
-from zexec.core.costs import AHEAD, HOLD
+from zexec.core.costs import AHEAD, REFILL
 from zexec.core.engines import LEAVING, STARTING, UP, Engine
 
 
@@ -118,8 +118,7 @@ class Fleet:
             engine.load = 0.0  # forgets what rounding has left
             self.idle[engine] = None
             return True
-        if engine.load < HOLD / 2 or (held == 1 and engine.load <= AHEAD):
-            # Half, so that an engine that runs short tasks is refilled in bulk, not task by task.
+        if engine.load < REFILL or (held == 1 and engine.load <= AHEAD):
             self.roomy[engine] = None
             return True
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zexec.core.costs import AHEAD, HOLD
+from zexec.core.costs import AHEAD, REFILL
 from zexec.core.engines import LEAVING, STARTING, UP, Engine
 from zexec.core.fleet import Fleet
 from zexec.core.scheduler import Scheduler
@@ -89,7 +89,7 @@ def _check_fleet(fleet: Fleet, places: int) -> None:
         assert (engine in fleet.idle) == (open_ and not held)
         if engine in fleet.roomy:
             assert open_
-            assert engine.load < HOLD / 2 or (held == 1 and engine.load <= AHEAD)
+            assert engine.load < REFILL or (held == 1 and engine.load <= AHEAD)
         if engine in fleet.loaded:
             assert engine.state is UP
             assert held > 1
