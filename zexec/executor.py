@@ -114,7 +114,7 @@ class _Calls:
         items = zip(*iterables, strict=False) if star else iter(iterables[0])
         submit = _Submitter(self, fn, star, chunksize, return_exceptions)
         if buffersize is None:
-            return _results([submit(list(items))], deadline)
+            return submit(list(items)).drain(deadline)
         return _buffered(submit, items, buffersize, chunksize, deadline)
 
 
@@ -140,14 +140,6 @@ class _Submitter:
             raise RuntimeError("cannot schedule new futures after shutdown") from None
 
 
-def _results(maps: Iterable[MapResult], deadline: float | None) -> Iterator[Any]:
-    for result in maps:
-        try:
-            yield from result.drain(deadline)
-        finally:
-            result.cancel_rest()
-
-
 def _buffered(
     submit: _Submitter, items: Iterator[Any], buffersize: int, chunksize: int, deadline: float | None
 ) -> Iterator[Any]:
@@ -163,7 +155,7 @@ def _buffered(
         try:
             while waiting:
                 # The one being drained counts as taken from its last value on.
-                yield from waiting[0].drain(deadline, before_last=lambda: refill())
+                yield from waiting[0].drain(deadline, before_last=refill)
                 waiting.popleft()
         finally:
             for result in waiting:

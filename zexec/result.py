@@ -410,7 +410,7 @@ class MapResult(AsyncResult):
             yield self._values[index] if error is None else error
 
     def drain(self, deadline: float | None, before_last: Callable[[], Any] | None = None) -> Iterator[Any]:
-        """Iterate, letting go of each value that is handed out.
+        """Iterate, letting go of each value that is handed out; what is not waited for any more is cancelled.
 
         Args:
             deadline: ``time.monotonic()`` until which each item must have arrived, None for ever.
@@ -420,26 +420,29 @@ class MapResult(AsyncResult):
             TimeoutError: an item has not arrived by then.
         """
         index, size = 0, len(self._values)
-        while index < size:
-            self._wait_item(index, deadline)
-            end = self._done.find(0, index)
-            end = size if end < 0 else end
-            values, self._values[index:end] = self._values[index:end], [None] * (end - index)
-            values.reverse()
-            if not self._failures and before_last is None:
-                while values:
-                    yield values.pop()
+        try:
+            while index < size:
+                self._wait_item(index, deadline)
+                end = self._done.find(0, index)
+                end = size if end < 0 else end
+                values, self._values[index:end] = self._values[index:end], [None] * (end - index)
+                values.reverse()
+                if not self._failures and before_last is None:
+                    while values:
+                        yield values.pop()
+                    index = end
+                    continue
+                for at in range(index, end):
+                    value, error = values.pop(), self._failures.get(at)
+                    if at == size - 1 and before_last is not None:
+                        before_last()
+                    if error is not None and not self._keep_going:
+                        raise error
+                    yield value if error is None else error
+                    del value
                 index = end
-                continue
-            for at in range(index, end):
-                value, error = values.pop(), self._failures.get(at)
-                if at == size - 1 and before_last is not None:
-                    before_last()
-                if error is not None and not self._keep_going:
-                    raise error
-                yield value if error is None else error
-                del value
-            index = end
+        finally:
+            self.cancel_rest()
 
     @property
     def metadata(self) -> Metadata:
