@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import gc
 import json
 import os
 import sys
@@ -63,8 +64,11 @@ class Reporter(unittest.TestResult):
     def stopTest(self, test: unittest.TestCase) -> None:
         kind = ""
         if self._altered():
-            kind = "leak" if self._status == "passed" else ""
+            kind = "" if self._status == "failed" else "leak"
             self._set("failed", LEFT_BEHIND)
+        if self._status == "failed":
+            # What failed must not keep its pool alive through the exception: the next tests' checks would find it.
+            gc.collect()
         seconds = time.monotonic() - self._began
         detail = "\n".join(self._details)
         self.write(stop=test.id(), status=self._status, detail=detail, kind=kind, seconds=seconds)
@@ -93,7 +97,6 @@ class Reporter(unittest.TestResult):
 
     def _add_problem(self, test: unittest.TestCase, err: Problem) -> None:
         text = "".join(traceback.format_exception(*err))
-        # What failed must not keep its pool alive through the traceback: the next tests' checks would see it.
         traceback.clear_frames(err[2])
         if self._current is None:
             self.write(fixture=test.id(), status="failed", detail=text, kind="")
