@@ -15,6 +15,7 @@ import os
 import threading
 from multiprocessing import forkserver, resource_tracker
 from time import monotonic, sleep
+from typing import Any
 
 import psutil
 
@@ -31,6 +32,13 @@ def prepare() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     resource_tracker.ensure_running()
     forkserver.ensure_running()
+    import numpy  # noqa: F401  # its BLAS starts threads that stay
+
+    global _arena
+    _arena = multiprocessing.Value("i")  # shared values are cut from one arena that stays
+
+
+_arena: Any = None
 
 
 def helpers() -> set[int]:

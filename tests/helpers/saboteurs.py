@@ -62,6 +62,74 @@ def log_and_leave(path: str) -> None:
     leave()
 
 
+def act_if(how: str, when: bool, value: Any) -> Any:
+    if when:
+        act(how)
+    return value
+
+
+def act_if_3(args: tuple[str, bool, Any]) -> Any:
+    return act_if(*args)
+
+
+def log_and_act_if(path: str, how: str, when: bool, value: Any) -> Any:
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, f"{value}\n".encode())
+    os.close(fd)
+    return act_if(how, when, value)
+
+
+# -- ways to spoil the process one runs in ---------------------------------------------------------------------------
+
+
+def close_all_descriptors() -> str:
+    os.closerange(3, 1000)
+    return "done"
+
+
+def change_directory() -> str:
+    os.chdir("/")
+    return "done"
+
+
+def ignore_signals() -> str:
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_IGN)
+    return "done"
+
+
+def start_a_thread_that_stays() -> str:
+    import threading
+
+    threading.Thread(target=threading.Event().wait, args=(60,), daemon=True).start()
+    return "done"
+
+
+def fork_a_child() -> str:
+    """Badly: the child comes back into the engine's code unless it leaves."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return "done"
+
+
+def close_standard_streams() -> str:
+    sys.stdout.close()
+    sys.stderr.close()
+    os.close(0)
+    return "done"
+
+
+def set_a_nasty_recursion_limit() -> str:
+    sys.setrecursionlimit(60)
+    return "done"
+
+
+def recurse(n: int = 0) -> int:
+    return recurse(n + 1) + 1
+
+
 # -- ways to leave a task --------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import sys
@@ -101,6 +102,41 @@ def nap(seconds: float) -> float:
     """A task that takes a while without using the processor."""
     sleep(seconds)
     return seconds
+
+
+def timed_nap(seconds: float) -> tuple[float, float, int]:
+    """When it started and ended, and where."""
+    start = monotonic()
+    sleep(seconds)
+    return start, monotonic(), os.getpid()
+
+
+def take_one(x: Any) -> str:
+    return "taken"
+
+
+def raise_from() -> None:
+    try:
+        1 / 0
+    except ZeroDivisionError as e:
+        raise KeyError("chained") from e
+
+
+def length_and_ends(data: Any) -> tuple[int, bytes, bytes]:
+    return len(data), bytes(data[:2]), bytes(data[-2:])
+
+
+def make_bytes(size: int) -> bytes:
+    return b"ab" + bytes(size - 4) + b"yz"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
+
+
+def write_into(array: Any) -> float:
+    array[0] = 1
+    return float(array.sum())
 
 
 def nap_and_clean_up(path: str) -> str:
@@ -290,6 +326,23 @@ def put(value: Any) -> None:
 
 def send(value: Any) -> None:
     state.send(value)
+
+
+def say_into(connection: Any, value: Any) -> None:
+    connection.send(value)
+
+
+def send_into(socket: Any, value: bytes) -> None:
+    socket.sendall(value)
+
+
+def first_waits(first: str, release: str) -> None:
+    """As initializer: whoever comes first waits."""
+    try:
+        os.close(os.open(first, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    wait_for(release)
 
 
 def add_to_value(x: int) -> None:
