@@ -10,8 +10,8 @@ from __future__ import annotations
 #: threads are busy); more makes revokes common. 2 to 8 ms measured alike; the round trip is 0.2 ms.
 HOLD = 0.004
 
-#: An engine whose load is below this is sent more. Well below HOLD, so that short tasks go in bulk and not one by one; above half of
-#: it, so that four tasks of 1 ms, reported in pairs, are followed up before they have all been run (7 % of time lost otherwise).
+#: An engine whose load is below this is sent more. Well below HOLD, so that short tasks go in bulk and not one by one; above
+#: half of it, so that four tasks of 1 ms, reported in pairs, are followed up before all have run (7 % of time lost otherwise).
 REFILL = 0.6 * HOLD
 
 #: Tasks up to this long are fetched one ahead, so that the round trip is hidden. Above it the gap is under 1 %, and taking
@@ -44,7 +44,7 @@ class Costs:
     def observe(self, digest: bytes, size: int, seconds: float) -> None:
         """Learn from a task that ran."""
         seconds = seconds / size if size > 1 else seconds
-        if seconds < FLOOR:
+        if not seconds >= FLOOR:  # also what is no number
             seconds = FLOOR
         known = self._seconds.get(digest)
         if known is None:
