@@ -93,6 +93,7 @@ class Client:
         self._forked = forked
         self._link: Link
         self._functions: FunctionPickler
+        self._main: MainModule
         self._ids = count(1)
         #: who waits for the outcome of each task: a result, or for a chunk (sink, start, size)
         self._open: dict[int, AsyncResult | tuple[ChunkSink, int, int]] = {}
@@ -118,7 +119,8 @@ class Client:
 
     def start(self, link: Link, begin: bool) -> None:
         """Start the link, and with ``begin`` all engines."""
-        self._functions = FunctionPickler(MainModule(self._forked))
+        self._main = MainModule(self._forked)
+        self._functions = FunctionPickler(self._main)
         self._link = link
         link.start(begin)
         _clients.add(self)
@@ -241,10 +243,11 @@ class Client:
             ClosedError: the client was closed.
         """
         if self._closed:
+            self.check_owned()
             raise ClosedError
         try:
             function = self._functions.of(f)
-            payload = dump_call(args, kwargs)
+            payload = dump_call(args, kwargs, self._main)
         except Exception as e:
             failed = AsyncResult(self, self.face, getattr(f, "__qualname__", repr(f)), callback, error_callback)
             failed._finish(None, e)
@@ -275,6 +278,7 @@ class Client:
     ) -> MapResult:
         """Run ``f`` on each item (or ``f(*item)`` with ``star``), ``chunksize`` items to a task."""
         if self._closed:
+            self.check_owned()
             raise ClosedError
         name = getattr(f, "__qualname__", repr(f))
         result = MapResult(self, self.face, name, len(items), return_exceptions, callback, error_callback)
@@ -315,7 +319,7 @@ class Client:
         for start, chunk in chunks:
             size = len(chunk)
             try:
-                payload = dumps(chunk)
+                payload = dumps(chunk, self._main)
             except Exception as e:
                 failed.append((start, size, e))
                 continue

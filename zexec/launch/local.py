@@ -10,7 +10,9 @@ import os
 import pickle
 import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from zexec.engine.engine import EngineSpec
 from zexec.engine.ledger import Ledger
 from zexec.messages import Death
 from zexec.net.channels import Ends
+from zexec.wire.pickling import is_imported_again
 
 
 @dataclass
@@ -77,7 +80,8 @@ class LocalLauncher:
                 process.name = self._rename(process.name)
             # Whatever started this process, its engines may have children.
             process.daemon = False
-            process.start()
+            with _no_false_script():
+                process.start()
         except BaseException:
             ledger.travelled()
             ledger.close()
@@ -124,12 +128,29 @@ class LocalLauncher:
             pass
 
 
+@contextmanager
+def _no_false_script() -> Iterator[None]:
+    """A program read from a pipe says that its file is ``<stdin>``; a spawned process would look for that and fail."""
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    if path is None or os.path.exists(path):
+        yield
+        return
+    del main.__file__  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        main.__file__ = path  # type: ignore[union-attr]
+
+
 def portable(initializer: Callable[..., Any] | None) -> Callable[..., Any] | None:
     """An initializer that can be pickled: itself, or by value where its name cannot be imported."""
     if initializer is None:
         return None
     try:
-        pickle.dumps(initializer)
+        data = pickle.dumps(initializer)
     except Exception:
+        return ByValue(initializer)
+    if b"__main__" in data and not is_imported_again(sys.modules.get("__main__")):
         return ByValue(initializer)
     return initializer

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import copyreg
 import io
+import os
 import pickle
 import sys
 import traceback
 import types
+from collections import ChainMap
+from functools import cache
 from hashlib import blake2b
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -50,33 +53,61 @@ def _dump_c(obj: Any) -> bytes:
     return buffer.getvalue()
 
 
-def dumps(obj: Any) -> bytes:
+def dumps(obj: Any, main: MainModule | None = None) -> bytes:
     """Pickle an object, by value where its names cannot be imported.
+
+    Args:
+        obj: the object.
+        main: what the other side knows of ``__main__``; by default all that this side does.
 
     Raises:
         Exception: what the C pickler raised, if cloudpickle cannot do it either.
     """
     try:
-        return _dump_c(obj)
-    except _TRY_BY_VALUE as e:
-        by_value = _dump_by_value(obj)
+        data = _dump_c(obj)
+    except _TRY_BY_VALUE:
+        by_value = _dump_by_value(obj, main)
         if by_value is None:
             raise
-        del e
         return by_value
+    if main is not None and b"__main__" in data:
+        # It may hold functions or classes that are not there under their names.
+        return _dump_by_value(obj, main) or data
+    return data
 
 
-def _dump_by_value(obj: Any) -> bytes | None:
-    import cloudpickle
-
+def _dump_by_value(obj: Any, main: MainModule | None = None) -> bytes | None:
+    buffer = io.BytesIO()
     try:
-        data: bytes = cloudpickle.dumps(obj, PROTOCOL)
-        return data
+        _value_pickler()(buffer, main).dump(obj)
     except Exception:
         return None
+    return buffer.getvalue()
 
 
-def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+@cache
+def _value_pickler() -> Any:
+    import cloudpickle
+
+    class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+        """By value what the other side does not have under its name, and nothing else."""
+
+        def __init__(self, file: io.BytesIO, main: MainModule | None) -> None:
+            super().__init__(file, protocol=PROTOCOL)
+            extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+            self.dispatch_table = ChainMap(*self.dispatch_table.maps[:1], extra, *self.dispatch_table.maps[1:])
+            self._main = main
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, types.FunctionType | type) and getattr(obj, "__module__", None) == "__main__":
+                if self._main is not None and self._main.has(obj):
+                    return NotImplemented
+            return super().reducer_override(obj)
+
+    return ValuePickler
+
+
+def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], main: MainModule | None = None) -> bytes:
     """The payload of a CALL."""
     if not kwargs:
         for a in args:
@@ -84,8 +115,8 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
                 break
         else:
             return pickle.dumps((args, None), PROTOCOL)
-        return dumps((args, None))
-    return dumps((args, kwargs))
+        return dumps((args, None), main)
+    return dumps((args, kwargs), main)
 
 
 loads = pickle.loads
@@ -104,16 +135,32 @@ class MainModule:
 
     def __init__(self, forked: bool) -> None:
         self._module = main = sys.modules.get("__main__")
-        self._then: dict[str, Any] | None = dict(vars(main)) if forked and main is not None else None
-        self._script = hasattr(main, "__file__") or getattr(main, "__spec__", None) is not None
+        #: only what can be asked for, so that nothing else is kept alive
+        self._then = (
+            {name: value for name, value in vars(main).items() if isinstance(value, types.FunctionType | type)}
+            if forked and main is not None
+            else None
+        )
+        self._imported = is_imported_again(main)
 
     def has(self, obj: Any) -> bool:
         """Whether an engine finds this function or class of ``__main__`` under its name."""
-        name = obj.__qualname__.partition(".")[0]
-        now = vars(self._module).get(name) if self._module is not None else None
-        if self._then is None:
-            return self._script and now is not None
-        return now is not None and self._then.get(name) is now
+        name, *path = obj.__qualname__.split(".")
+        here = top = vars(self._module).get(name) if self._module is not None else None
+        for step in path:
+            here = getattr(here, step, None)
+        if here is not obj and getattr(here, "__func__", None) is not obj:
+            return False
+        return self._imported if self._then is None else self._then.get(name) is top
+
+
+def is_imported_again(main: types.ModuleType | None) -> bool:
+    """Whether processes that are not forked import what is ``__main__`` here: multiprocessing's own rule."""
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return name != "__main__" and not name.endswith(".__main__")
+    path = getattr(main, "__file__", None)
+    return path is not None and os.path.exists(path)
 
 
 class FunctionPickler:
@@ -151,10 +198,10 @@ class FunctionPickler:
                 self._known[id(f)] = (f, function)
                 return function
         if isinstance(f, types.FunctionType):
-            payload = _dump_by_value(f)
+            payload = _dump_by_value(f, self._main)
             if payload is not None:
                 return _function(f, payload, shared=_is_stateless(f))
-        return _function(f, dumps(f), shared=False)
+        return _function(f, dumps(f, self._main), shared=False)
 
     def _importable(self, f: Any) -> bool:
         if not isinstance(f, types.FunctionType | types.BuiltinFunctionType | type):
