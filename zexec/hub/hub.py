@@ -151,6 +151,7 @@ class Hub:
 
     def close(self) -> None:
         """Let go of the channels. Nothing works after this."""
+        self._perform.clear()
         self.channel.close()
 
     # -- from engines ------------------------------------------------------------------------------------------------

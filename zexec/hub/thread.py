@@ -217,6 +217,8 @@ class HubThread:
             self.hungry = False
             self._abandon()
         self._ended(self._crash)
+        # Let go of the client, which holds us: what nobody uses any more goes at once, not when the collector comes by.
+        del self._deliver, self._ended
         self.over.set()
 
     def _abandon(self) -> None:
