@@ -334,6 +334,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def _wait(self, timeout: float | None) -> bool:
         if timeout is not None and timeout <= 0:
             return self._state_ is not PENDING
+        self._client.check_owned()
         # A bare lock, released by ``_settle``: a condition would cost a microsecond and a half on either side.
         lock = threading.Lock()
         lock.acquire()
