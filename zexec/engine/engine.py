@@ -22,6 +22,7 @@ What the two share, and why it is safe
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -104,7 +105,12 @@ class Engine:
 
     def run(self, initialize: Callable[[], None]) -> None:
         """Serve until told to stop. Returns when the engine may leave."""
+        # Before anything of the user's can run: afterwards it may be too late.
+        parent = parent_process()
+        if parent is not None:
+            _die_with(parent.sentinel)
         signal.signal(signal.SIGINT, self._on_sigint)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was blocked while this process came to be
         self._io.start()
         try:
             try:
@@ -241,6 +247,18 @@ class Engine:
 
     def _is_orphan(self) -> bool:
         return self.spec.parent is not None and os.getppid() != self.spec.parent
+
+
+def _die_with(sentinel: int) -> None:
+    """Have the system end this process when the parent's end of a pipe closes.
+
+    The io thread sees that as well, but only once it gets the interpreter, and a task may be deep in a C call that never lets
+    it go. (PR_SET_PDEATHSIG will not do: it goes by the thread that started the process, not by the process.)
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _flush_std_streams() -> None:

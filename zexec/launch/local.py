@@ -80,7 +80,7 @@ class LocalLauncher:
                 process.name = self._rename(process.name)
             # Whatever started this process, its engines may have children.
             process.daemon = False
-            with _no_false_script():
+            with _no_false_script(), self._no_ctrl_c():
                 process.start()
         except BaseException:
             ledger.travelled()
@@ -92,6 +92,26 @@ class LocalLauncher:
         sentinel: int = process.sentinel
         self._sentinels[sentinel] = serial
         return sentinel
+
+    @contextmanager
+    def _no_ctrl_c(self) -> Iterator[None]:
+        """Keep Ctrl-C from an engine that is not ready for it: it would show a traceback. It inherits what is blocked here.
+
+        A fork server would pass that on to everybody's processes, so there it stays as it is.
+        """
+        method = self._context.get_start_method()
+        if method == "forkserver":
+            yield
+            return
+        if method == "spawn":
+            from multiprocessing import resource_tracker
+
+            resource_tracker.ensure_running()  # starting it unblocks signals
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def by_sentinel(self, fd: int) -> int | None:
         """The serial of the engine whose end this descriptor signals."""
@@ -121,9 +141,12 @@ class LocalLauncher:
             return
         engine.killed = engine.killed or reason
         try:
-            os.kill(engine.process.pid, signal.SIGKILL if force else signal.SIGTERM)
-            # A stopped process keeps a SIGTERM for later.
-            os.kill(engine.process.pid, signal.SIGCONT)
+            if force:
+                engine.process.kill()
+            else:
+                engine.process.terminate()
+                # A stopped process keeps that for later.
+                os.kill(engine.process.pid, signal.SIGCONT)
         except ProcessLookupError:
             pass
 
