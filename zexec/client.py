@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from zexec.core.events import Broke, CancelAll, CancelWanted, CancelWithdrawn, Closed, Event, Terminated
 from zexec.messages import BROKEN, CALL, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
 from zexec.options import DEFAULT, Options
-from zexec.outcomes import Face
+from zexec.outcomes import Face, without_frames
 from zexec.result import LOGGER, AsyncResult, MapResult
 from zexec.wire.pickling import FunctionPickler, MainModule, dump_call, dumps
 
@@ -250,7 +250,7 @@ class Client:
             payload = dump_call(args, kwargs, self._main)
         except Exception as e:
             failed = AsyncResult(self, self.face, getattr(f, "__qualname__", repr(f)), callback, error_callback)
-            failed._finish(None, e)
+            failed._finish(None, without_frames(e, self.face))
             return failed
         result = AsyncResult(self, self.face, function.name, callback, error_callback)
         task = Task(next(self._ids), function, CALL, payload)
@@ -289,7 +289,7 @@ class Client:
             function = self._functions.of(f)
         except Exception as e:
             result._left = 0
-            result._finish(None, e)
+            result._finish(None, without_frames(e, self.face))
             return result
         kind = (STARMAP | MAP if star else MAP) | (KEEP_GOING if return_exceptions else 0)
         chunks = [(start, items[start : start + chunksize]) for start in range(0, len(items), chunksize)]
@@ -338,7 +338,7 @@ class Client:
                 self._kept = self._owner()
                 self._link.submit_bulk(tasks)
         for start, size, error in failed:
-            sink(start, size, local_failure(error))
+            sink(start, size, local_failure(without_frames(error, self.face)))
 
     def function(self, f: Callable[..., Any]) -> Function:
         """A callable as it travels. Raises what pickling it raises."""

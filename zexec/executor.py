@@ -172,7 +172,7 @@ def _buffered(
 class _Bound(_Calls):
     """An executor's calls with options; made by ``Executor.options``."""
 
-    def __init__(self, executor: Executor, options: Options) -> None:
+    def __init__(self, executor: ProcessPoolExecutor, options: Options) -> None:
         self._executor = executor
         self._options = options
 
@@ -180,7 +180,7 @@ class _Bound(_Calls):
         return self._executor._started()
 
 
-class Executor(_Calls, stdlib.ProcessPoolExecutor):
+class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
     """An executor over engines. Everything that ``concurrent.futures.ProcessPoolExecutor`` has, as it has it.
 
     Args:
@@ -345,7 +345,7 @@ class Executor(_Calls, stdlib.ProcessPoolExecutor):
             _unfinished.discard(client)
 
 
-ProcessPoolExecutor = Executor
+Executor = ProcessPoolExecutor
 
 
 def _is_shutting_down() -> bool:

@@ -173,10 +173,10 @@ class ImapIterator:
         while more and len(drawn) < chunks:
             chunk: list[Any] = []
             try:
-                # Keeps the items drawn before one that raises.
                 chunk.extend(islice(self._items, size))
             except BaseException as e:
-                failure, more = e, False
+                # The chunk that the input broke off in is not run, as in the stdlib.
+                failure, more, chunk = e, False, []
             if len(chunk) < size:
                 more = False
             if chunk:

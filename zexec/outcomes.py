@@ -5,6 +5,7 @@ Pool and Executor raise what the stdlib raises in the same place; a Face holds t
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,8 +56,15 @@ def value_of(outcome: Outcome, face: Face) -> Any:
         return loads(outcome[2])
     except BaseException as e:
         error = errors.UnpicklingError(type(e).__qualname__, f"the result could not be unpickled: {e}")
-        error.__cause__ = e
-        raise error from e
+        raise error from without_frames(e, face)
+
+
+def without_frames(error: BaseException, face: Face) -> BaseException:
+    """An exception that was raised here, its traceback as the text of its cause: a result must not keep frames alive."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    error.__cause__ = face.cause(text)
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def error_of(outcome: Outcome, face: Face, what: str) -> BaseException:

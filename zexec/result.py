@@ -58,6 +58,22 @@ class Metadata(dict[str, Any]):
             raise AttributeError(name) from None
 
 
+class _Afterwards:
+    """Stands for the client in a result that has settled, so that keeping the result keeps no pool, hub or thread."""
+
+    def check_owned(self) -> None: ...
+
+    def is_running(self, result: Any) -> bool:
+        return False
+
+    def cancel(self, result: Any, running: bool) -> None: ...
+
+    def withdraw(self, task_ids: Any) -> None: ...
+
+
+_AFTERWARDS: Any = _Afterwards()
+
+
 class AsyncResult(Future):  # type: ignore[type-arg]
     """What will come of a call. Made by Pool, Executor and the views, never by users.
 
@@ -273,7 +289,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             else:
                 value, error = None, error_of(outcome, self._face, self._what)
         except BaseException as e:
-            value, error = None, e
+            value, error = None, e.with_traceback(None)
         self._outcome = (*outcome[:2], None, *outcome[3:])
         self._finish(value, error)
 
@@ -324,6 +340,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         if callbacks:
             for fn in callbacks:
                 self._client.call_soon(self._call_back, fn)
+        self._client = _AFTERWARDS
 
     def _call_back(self, fn: Callable[[Any], Any]) -> None:
         try:

@@ -648,11 +648,14 @@ class Scheduler:
             self._hard.discard(task.id)
 
     def _on_cancel_all(self, now: float, event: ev.CancelAll) -> None:
-        for task in [*self.ready, *self.pinned]:
+        # What runs, or would run if engines were up already, goes on: in the stdlib too, the first tasks are beyond recall
+        # from the moment they are submitted, and its users count on that.
+        waiting = [*self.ready, *self.pinned]
+        for task in waiting[self.fleet.starting + len(self.fleet.idle) :]:
             self._cancel_waiting(now, task)
         for engine in self.fleet.engines.values():
             seqs = []
-            for seq, task in engine.held.items():
+            for seq, task in list(engine.held.items())[1:]:
                 if seq in engine.stirred:
                     continue
                 task.cancelling = True
