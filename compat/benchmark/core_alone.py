@@ -18,19 +18,24 @@ from zexec.core.scheduler import Scheduler
 from zexec.messages import CALL, OK, Function, Task
 
 BULK = (10, 200_000)  # engines, tasks
-SMALL = (10, 1_000)
-LARGE = (10_000, 1_000_000)
+SIZES = [(10, 1_000), (100, 10_000), (1_000, 100_000), (10_000, 1_000_000)]
 SHORT, LONG = 1e-5, 0.1  # seconds of a task: an engine's credit is many of these, one of those
-EVENTS = 100_000  # of which the cost is taken
+ROUNDS, EVENTS = (
+    25,
+    3_000,
+)  # of each round's events the cost is taken, in each size in turn: so a busy machine is so to all
 SUBMITTED_AT_ONCE = 1_000
 
 
 def measure() -> dict[str, float]:
-    in_bulk(*SMALL)  # warm
+    in_bulk(*SIZES[0])  # warm
     bulk = median(in_bulk(*BULK) for _ in range(3))
-    small = median(one_by_one(*SMALL) for _ in range(3))
-    large = one_by_one(*LARGE)
-    return {"core_us_per_task": bulk * 1e6, "core_us_per_event": large * 1e6, "core_growth": large / small}
+    costs = one_by_one([SIZES[0], SIZES[-1]])
+    return {
+        "core_us_per_task": bulk * 1e6,
+        "core_us_per_event": costs[-1] * 1e6,
+        "core_growth": costs[-1] / costs[0],
+    }
 
 
 def in_bulk(engines: int, tasks: int) -> float:
@@ -42,18 +47,23 @@ def in_bulk(engines: int, tasks: int) -> float:
     return cluster.seconds / tasks
 
 
-def one_by_one(engines: int, tasks: int) -> float:
-    """Seconds per event while so many tasks are open: for each that ends another one is submitted."""
-    cluster = Cluster(engines, LONG)
-    cluster.submit(tasks)
-    while cluster.settled < engines:  # until all are submitted and each engine has something
-        cluster.step()
-    cluster.seconds, settled = 0.0, cluster.settled
-    for _ in range(EVENTS):
-        cluster.step()
-        cluster.submit(cluster.settled - settled)
-        settled = cluster.settled
-    return cluster.seconds / EVENTS
+def one_by_one(sizes: list[tuple[int, int]]) -> list[float]:
+    """Seconds per event while so many tasks are open, for each size: for each task that ends another one is submitted."""
+    clusters = [Cluster(engines, LONG) for engines, _ in sizes]
+    for cluster, (engines, tasks) in zip(clusters, sizes, strict=True):
+        cluster.submit(tasks)
+        while cluster.settled < engines:  # until all are submitted and each engine has something
+            cluster.step()
+    costs: list[list[float]] = [[] for _ in sizes]
+    for _ in range(ROUNDS):
+        for cluster, found in zip(clusters, costs, strict=True):
+            cluster.seconds = 0.0
+            for _ in range(EVENTS):
+                before = cluster.settled
+                cluster.step()
+                cluster.submit(cluster.settled - before)
+            found.append(cluster.seconds / EVENTS)
+    return [median(found) for found in costs]
 
 
 class Cluster:
@@ -100,3 +110,10 @@ class Cluster:
                 self._coming.append(events.GaveBack(action.serial, action.seqs, ()))
             elif isinstance(action, actions.StartEngine):
                 self._coming.append(events.EngineUp(action.serial, action.id))
+
+
+if __name__ == "__main__":
+    for engines, tasks in SIZES[:-1]:
+        print(f"{engines:6} engines, {tasks:7} tasks in bulk: {in_bulk(engines, tasks) * 1e6:5.2f} us per task")
+    for (engines, tasks), seconds in zip(SIZES, one_by_one(SIZES), strict=True):
+        print(f"{engines:6} engines, {tasks:7} tasks open:    {seconds * 1e6:5.2f} us per event")

@@ -330,7 +330,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 TestSchedulerMachine = SchedulerMachine.TestCase
 TestSchedulerMachine.settings = settings(
-    max_examples=120,
+    max_examples=500,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,
