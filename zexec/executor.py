@@ -30,14 +30,18 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("concurrent.futures")
 
 
+def _cause(text: str) -> BaseException:
+    return stdlib._RemoteTraceback(text)  # type: ignore[arg-type]  # the stubs want a traceback; it is its text
+
+
 def _unpicklable(exc: BaseException | None, error: str, value: str, text: str) -> BaseException:
     if exc is None:
         return errors.RemoteError("PicklingError", error, text)
-    exc.__cause__ = stdlib._RemoteTraceback(text)  # type: ignore[attr-defined]
+    exc.__cause__ = _cause(text)
     return exc
 
 
-FACE = Face("executor", stdlib._RemoteTraceback, _unpicklable)  # type: ignore[attr-defined]
+FACE = Face("executor", _cause, _unpicklable)
 
 #: clients whose work is to be finished before the interpreter exits
 _unfinished: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -242,7 +246,7 @@ class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
     # -- what libraries and tests read -------------------------------------------------------------------------------
 
     @property
-    def _processes(self) -> dict[int, Any] | None:  # type: ignore[override]
+    def _processes(self) -> dict[int, Any] | None:  # type: ignore[override]  # an attribute there; nobody else sets it
         """The engines' processes by pid; None once shut down."""
         client = self._client
         if client is None:
@@ -252,7 +256,7 @@ class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
         return {process.pid: process for process in client.processes().values()}
 
     @property
-    def _broken(self) -> Any:
+    def _broken(self) -> Any:  # type: ignore[override]
         """Why nothing can run any more, or False."""
         client = self._client
         detail = client.broken if client is not None else None

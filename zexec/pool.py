@@ -34,7 +34,8 @@ class _Text(str):
 
 
 def _unpicklable(exc: BaseException | None, error: str, value: str, text: str) -> BaseException:
-    return multiprocessing.pool.MaybeEncodingError(_Text(error), _Text(value))
+    made: BaseException = multiprocessing.pool.MaybeEncodingError(_Text(error), _Text(value))  # type: ignore[attr-defined]
+    return made
 
 
 FACE = Face("pool", multiprocessing.pool.RemoteTraceback, _unpicklable)  # type: ignore[attr-defined]
@@ -241,7 +242,8 @@ class _Bound(_Calls):
         return self._pool._chunksize(items, chunksize)
 
 
-class Pool(_Calls, multiprocessing.pool.Pool):
+# The stubs have an AsyncResult of their own there, which nobody can be and a Future as well.
+class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
     """A pool of engines. Everything that ``multiprocessing.Pool`` has, as it has it.
 
     Args:
@@ -300,7 +302,7 @@ class Pool(_Calls, multiprocessing.pool.Pool):
         self._state = RUN
 
     @property
-    def _pool(self) -> list[Any]:  # type: ignore[override]
+    def _pool(self) -> list[Any]:
         """The engines' processes. Real libraries read it."""
         processes = self._client.processes()
         return [processes[id] for id in sorted(processes)]

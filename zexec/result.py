@@ -99,7 +99,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         "_what",
     )
 
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[assignment]
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __init__(
         self,
@@ -142,11 +142,11 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         return cond
 
     @property
-    def _state(self) -> str:  # type: ignore[override]
+    def _state(self) -> str:  # type: ignore[override]  # an attribute there, which only its own executors set
         return self._state_
 
     @property
-    def _result(self) -> Any:
+    def _result(self) -> Any:  # type: ignore[override]
         return self._value
 
     @property

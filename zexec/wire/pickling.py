@@ -95,13 +95,18 @@ def _value_pickler() -> Any:
         def __init__(self, file: io.BytesIO, main: MainModule | None) -> None:
             super().__init__(file, protocol=PROTOCOL)
             extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-            self.dispatch_table = ChainMap(*self.dispatch_table.maps[:1], extra, *self.dispatch_table.maps[1:])
+            own: ChainMap[Any, Any] = cloudpickle.Pickler.dispatch_table
+            self.dispatch_table = ChainMap(own.maps[0], extra, *own.maps[1:])
             self._main = main
 
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, types.FunctionType | type) and getattr(obj, "__module__", None) == "__main__":
-                if self._main is not None and self._main.has(obj):
-                    return NotImplemented
+            if (
+                self._main is not None
+                and isinstance(obj, types.FunctionType | type)
+                and getattr(obj, "__module__", None) == "__main__"
+                and self._main.has(obj)
+            ):
+                return NotImplemented
             return super().reducer_override(obj)
 
     return ValuePickler
