@@ -16,7 +16,6 @@ import zexec
 from tests.helpers import leftovers
 from tests.helpers.scripts import Scripts
 
-
 FAILED = pytest.StashKey[bool]()
 
 
@@ -101,11 +100,7 @@ class MakePool:
 
     def __call__(self, *args: Any, context: Any = None, **kwargs: Any) -> Any:
         context = context or multiprocessing.get_context("fork")
-        pool = (
-            context.Pool(*args, **kwargs)
-            if self.kind == "stdlib"
-            else zexec.Pool(*args, context=context, **kwargs)
-        )
+        pool = context.Pool(*args, **kwargs) if self.kind == "stdlib" else zexec.Pool(*args, context=context, **kwargs)
         self._made.append(pool)
         return pool
 

@@ -27,7 +27,7 @@ def ours(*args: Any, **kwargs: Any) -> Any:
 
 
 def outcome(act: Callable[[Any], Any], make: Make) -> tuple[type[BaseException], str]:
-    with pytest.raises(BaseException) as caught:  # noqa: PT011
+    with pytest.raises(BaseException) as caught:
         act(make)
     return caught.type, str(caught.value)
 

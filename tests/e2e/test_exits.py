@@ -47,7 +47,8 @@ if __name__ == "__main__":
 
 
 def program(body: str, method: str = "fork", quiet: bool = False) -> str:
-    return HEAD.replace("QUIET", str(quiet)).replace("{method}", method).replace("{body}", textwrap.indent(textwrap.dedent(body), "    "))
+    indented = textwrap.indent(textwrap.dedent(body), "    ")
+    return HEAD.replace("QUIET", str(quiet)).replace("{method}", method).replace("{body}", indented)
 
 
 def wait_for_lines(path: str, count: int) -> None:
@@ -87,9 +88,7 @@ def test_without_close(scripts: Scripts, method: str) -> None:
     assert len(ours.err.splitlines()) <= len(theirs.err.splitlines())
 
 
-STDLIB = (
-    "from multiprocessing.pool import Pool\nfrom concurrent.futures import ProcessPoolExecutor as Executor"
-)
+STDLIB = "from multiprocessing.pool import Pool\nfrom concurrent.futures import ProcessPoolExecutor as Executor"
 
 
 def test_pool_with_work_open_terminates(scripts: Scripts, method: str) -> None:
@@ -152,7 +151,7 @@ def test_an_exception_ends_the_program_as_ever(scripts: Scripts) -> None:
     ran = scripts.run(program(body, quiet=True))
     assert ran.code == 1
     assert ran.err.count("Traceback") == 1
-    assert ran.err.rstrip().endswith("KeyError: \"the program's own\"")
+    assert ran.err.rstrip().endswith('KeyError: "the program\'s own"')
 
 
 @pytest.mark.parametrize("code", [0, 3])

@@ -50,7 +50,7 @@ def test_a_closures_state_is_of_the_call(pool: zexec.Pool) -> None:
     assert [pool.apply(step) for _ in range(5)] == [1] * 5
     box: list[int] = []
     assert [pool.apply(lambda: (box.append(1), len(box))[1]) for _ in range(5)] == [1] * 5
-    assert [pool.apply(lambda acc=[]: (acc.append(1), len(acc))[1]) for _ in range(5)] == [1] * 5  # noqa: B006
+    assert [pool.apply(lambda acc=[]: (acc.append(1), len(acc))[1]) for _ in range(5)] == [1] * 5
 
 
 def test_recursive_closures(pool: zexec.Pool) -> None:

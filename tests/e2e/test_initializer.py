@@ -69,7 +69,7 @@ def test_locks_as_arguments_are_refused_as_in_the_stdlib(both: MakePool) -> None
     p = both(1)
     with pytest.raises(RuntimeError, match="Lock objects should only be shared between processes through inheritance"):
         p.apply(tasks.nothing, (FORK.Lock(),))
-    with pytest.raises(RuntimeError, match="SimpleQueue objects should only be shared|through inheritance"):
+    with pytest.raises(RuntimeError, match="only be shared between processes through inheritance"):
         p.apply(tasks.nothing, (FORK.SimpleQueue(),))
 
 
@@ -137,9 +137,11 @@ def test_one_that_dies_is_not_repeated_for_ever(how: str, flag: Any) -> None:
 
 
 def test_one_that_exits(flag: Any) -> None:
-    with zexec.Pool(1, saboteurs.system_exit, context=FORK) as pool:
-        with pytest.raises(zexec.InitializerError, match="SystemExit"):
-            pool.apply(tasks.double, (1,))
+    with (
+        zexec.Pool(1, saboteurs.system_exit, context=FORK) as pool,
+        pytest.raises(zexec.InitializerError, match="SystemExit"),
+    ):
+        pool.apply(tasks.double, (1,))
 
 
 def test_initargs_that_cannot_be_pickled(flag: Any) -> None:
@@ -148,16 +150,20 @@ def test_initargs_that_cannot_be_pickled(flag: Any) -> None:
     ctx = multiprocessing.get_context("spawn")
     with pytest.raises(TypeError, match="pickle"):
         zexec.Pool(1, tasks.remember, (threading.Lock(),), context=ctx)
-    with zexec.Executor(1, mp_context=ctx, initializer=tasks.remember, initargs=(threading.Lock(),)) as ex:
-        with pytest.raises((TypeError, BrokenProcessPool), match="pickle"):
-            ex.submit(tasks.double, 1).result(30)
+    with (
+        zexec.Executor(1, mp_context=ctx, initializer=tasks.remember, initargs=(threading.Lock(),)) as ex,
+        pytest.raises((TypeError, BrokenProcessPool), match="pickle"),
+    ):
+        ex.submit(tasks.double, 1).result(30)
 
 
 def test_initargs_that_cannot_be_unpickled(flag: Any) -> None:
     ctx = multiprocessing.get_context("spawn")
-    with zexec.Pool(1, tasks.remember, (saboteurs.DoubleAtUnpickle(),), context=ctx) as pool:
-        with pytest.raises(BrokenProcessPool):
-            pool.apply(tasks.double, (1,))
+    with (
+        zexec.Pool(1, tasks.remember, (saboteurs.DoubleAtUnpickle(),), context=ctx) as pool,
+        pytest.raises(BrokenProcessPool),
+    ):
+        pool.apply(tasks.double, (1,))
 
 
 def test_a_slow_one_delays_only_its_engine(flag: Any) -> None:

@@ -245,7 +245,9 @@ def test_stdin(scripts: Scripts, method: str) -> None:
 
 
 def test_prompt(scripts: Scripts, method: str) -> None:
-    source = COMMANDS.format(method=method).replace("\n\ndef", "\ndef").replace("    return x * 2", "    return x * 2\n")
+    source = (
+        COMMANDS.format(method=method).replace("\n\ndef", "\ndef").replace("    return x * 2", "    return x * 2\n")
+    )
     lines = []
     for line in source.splitlines():
         if lines and lines[-1].startswith("    ") and line and not line.startswith("    "):

@@ -68,7 +68,9 @@ def test_return_exceptions(pool: zexec.Pool, chunksize: int | None) -> None:
     assert r.successful()
     assert r.exception() is None
     assert shown(pool.map(tasks.fail_if_odd, range(6), chunksize, return_exceptions=True)) == expected
-    assert shown(pool.starmap(tasks.fail_if_odd, [(i,) for i in range(6)], chunksize, return_exceptions=True)) == expected
+    assert (
+        shown(pool.starmap(tasks.fail_if_odd, [(i,) for i in range(6)], chunksize, return_exceptions=True)) == expected
+    )
     size = chunksize or 1
     assert shown(pool.imap(tasks.fail_if_odd, range(6), size, return_exceptions=True)) == expected
     got = shown(pool.imap_unordered(tasks.fail_if_odd, range(6), size, return_exceptions=True))
@@ -98,7 +100,9 @@ def test_each_exception_says_which_item_it_was(pool: zexec.Pool) -> None:
             assert got[i].__notes__ == [f"zexec: raised for item {i} of the map"]
     it = pool.imap(tasks.fail_if_odd, range(8), 3, return_exceptions=True)
     if sys.version_info >= (3, 11):
-        assert [e.__notes__ for e in list(it)[1::2]] == [[f"zexec: raised for item {i} of the map"] for i in (1, 3, 5, 7)]
+        assert [e.__notes__ for e in list(it)[1::2]] == [
+            [f"zexec: raised for item {i} of the map"] for i in (1, 3, 5, 7)
+        ]
 
 
 def test_the_first_of_several_is_raised(pool: zexec.Pool) -> None:

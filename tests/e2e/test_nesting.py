@@ -64,9 +64,7 @@ def test_one_pool_used_from_many_threads(pool: zexec.Pool) -> None:
     for t in threads:
         t.join()
     twenty = list(range(0, 40, 2))
-    assert got == {
-        n: [[2 * i for i in range(n, n + 20)], twenty, twenty, list(range(0, 100, 2))] for n in range(8)
-    }
+    assert got == {n: [[2 * i for i in range(n, n + 20)], twenty, twenty, list(range(0, 100, 2))] for n in range(8)}
 
 
 def test_one_executor_used_from_many_threads(executor: zexec.Executor) -> None:

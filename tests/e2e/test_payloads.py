@@ -133,7 +133,7 @@ def test_as_result(both: MakePool) -> None:
     assert str(caught.value) == (
         "Error sending result: 'ErrorAtPickle()'. Reason: 'RuntimeError('no pickling of this')'"
     )
-    with pytest.raises(multiprocessing.pool.MaybeEncodingError, match="Error sending result: '<.*_thread.lock"):  # type: ignore[attr-defined]
+    with pytest.raises(multiprocessing.pool.MaybeEncodingError, match=r"Error sending result: '<.*_thread\.lock"):  # type: ignore[attr-defined]
         p.apply(saboteurs.make, (threading.Lock,))
     with pytest.raises(multiprocessing.pool.MaybeEncodingError):  # type: ignore[attr-defined]
         p.map(saboteurs.make, [int, threading.Lock], 2)
@@ -181,11 +181,13 @@ def test_result_that_cannot_be_rebuilt(executor: zexec.Executor, pool: zexec.Poo
         pool.map(saboteurs.make, [cls, int], 1)
 
 
-@pytest.mark.parametrize("task", [saboteurs.raise_needs_two, saboteurs.raise_carries_lock, saboteurs.raise_without_args])
+@pytest.mark.parametrize(
+    "task", [saboteurs.raise_needs_two, saboteurs.raise_carries_lock, saboteurs.raise_without_args]
+)
 def test_exception_that_cannot_travel(executor: zexec.Executor, pool: zexec.Pool, task: Any) -> None:
     """The stdlib hangs, or breaks; here it is told in words."""
     for r in (executor.submit(task), pool.apply_async(task), pool.map_async(task, [1])):
-        with pytest.raises(Exception) as caught:  # noqa: PT011
+        with pytest.raises(Exception) as caught:
             r.result(20)
         assert type(caught.value) is zexec.RemoteError, caught.value
         assert task.__name__ in caught.value.traceback

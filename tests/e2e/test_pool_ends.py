@@ -107,7 +107,7 @@ def test_collected_pool_warns_and_leaves_nothing() -> None:
     pool = zexec.Pool(2, context=FORK)
     r = pool.apply_async(tasks.double, (1,))
     assert r.get(10) == 2
-    with pytest.warns(ResourceWarning, match=r"unclosed running multiprocessing pool <zexec\.pool\.Pool state=RUN"):
+    with pytest.warns(ResourceWarning, match=r"unclosed running multiprocessing pool <zexec\.pool\.Pool state=RUN"):  # noqa: PT031
         del pool
         gc.collect()
 

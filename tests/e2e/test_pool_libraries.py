@@ -77,7 +77,9 @@ class CustomPool(zexec.Pool):
         self.mark = mark
         super().__init__(processes, **kwargs)
 
-    def apply_async(self, func: Any, args: Any = (), kwds: Any = None, callback: Any = None, error_callback: Any = None) -> Any:
+    def apply_async(
+        self, func: Any, args: Any = (), kwds: Any = None, callback: Any = None, error_callback: Any = None
+    ) -> Any:
         return super().apply_async(_marked, (self.mark, func, args), kwds, callback, error_callback)
 
 

@@ -197,7 +197,7 @@ def test_metadata_by_attribute(pool: zexec.Pool) -> None:
     assert r.metadata.status == "ok"
     assert r.metadata.engine_id == r.metadata["engine_id"]
     with pytest.raises(AttributeError):
-        r.metadata.nothing  # noqa: B018
+        r.metadata.nothing
 
 
 def test_cancelled_error(executor: zexec.Executor, flag: Any) -> None:

@@ -55,7 +55,7 @@ def test_the_exit_code_is_kept(pool: zexec.Pool) -> None:
 
 def test_generators_and_coroutines_as_tasks(pool: zexec.Pool) -> None:
     assert pool.apply(list, (range(3),)) == [0, 1, 2]
-    with pytest.raises(Exception, match="generator|coroutine"):
+    with pytest.raises(Exception, match=r"generator|coroutine"):
         pool.apply(tasks.counting, (3, []))
 
 
