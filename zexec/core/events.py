@@ -79,7 +79,7 @@ class CancelWithdrawn:
 
 @dataclass(slots=True)
 class CancelAll:
-    """Cancel every task that has not been sent to an engine, ask for those that have."""
+    """Cancel every task but those that run, or would run if the engines that start were up."""
 
 
 @dataclass(slots=True)
