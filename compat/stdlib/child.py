@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 import unittest
@@ -25,6 +26,7 @@ Problem = (
     | tuple[None, None, None]
     | tuple[type[BaseException], BaseException, TracebackType | None]
 )
+SETTLE_SECONDS = 1.0
 LEFT_BEHIND = "it left something behind (test.support.environment_altered), see the output"
 
 
@@ -56,6 +58,8 @@ class Reporter(unittest.TestResult):
 
     def startTest(self, test: unittest.TestCase) -> None:
         self.check_left_behind()
+        if self._status == "failed":
+            _let_go()
         super().startTest(test)
         self._current, self._last_class = test, test.id().rpartition(".")[0]
         self._status, self._details, self._began = "passed", [], time.monotonic()
@@ -66,9 +70,6 @@ class Reporter(unittest.TestResult):
         if self._altered():
             kind = "" if self._status == "failed" else "leak"
             self._set("failed", LEFT_BEHIND)
-        if self._status == "failed":
-            # What failed must not keep its pool alive through the exception: the next tests' checks would find it.
-            gc.collect()
         seconds = time.monotonic() - self._began
         detail = "\n".join(self._details)
         self.write(stop=test.id(), status=self._status, detail=detail, kind=kind, seconds=seconds)
@@ -114,6 +115,14 @@ class Reporter(unittest.TestResult):
         altered: bool = support.environment_altered
         support.environment_altered = False
         return altered
+
+
+def _let_go() -> None:
+    """Let what the last test's exception held end now: the next test's checks would find its threads."""
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(SETTLE_SECONDS)
 
 
 def wanted(test_id: str, patterns: list[str]) -> bool:
