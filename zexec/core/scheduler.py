@@ -263,7 +263,8 @@ class Scheduler:
             self._assign_pinned(batches, now)
         while ready:
             if fleet.idle:
-                engine = next(iter(fleet.idle))
+                # The one that was last at work: its memory is warm and its core awake.
+                engine = next(reversed(fleet.idle))
             elif fleet.roomy:
                 engine = next(iter(fleet.roomy))
             else:
@@ -546,6 +547,9 @@ class Scheduler:
         engine.progress = now
         self._failed_starts = 0
         self._sort(engine)
+        if engine in self.fleet.idle:
+            # Behind those that have been at work, and that were up before it.
+            self.fleet.idle.move_to_end(engine, last=False)
 
     def _on_engine_down(self, now: float, event: ev.EngineDown) -> None:
         engine = self.fleet.engines.get(event.serial)
