@@ -12,6 +12,7 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import signal
 import threading
 from multiprocessing import forkserver, resource_tracker
 from time import monotonic, sleep
@@ -30,6 +31,9 @@ PR_SET_CHILD_SUBREAPER = 36
 def prepare() -> None:
     """Once per test run: start what the stdlib starts once and keeps, and adopt orphans."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background by a shell; the programs that tests start and interrupt would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     resource_tracker.ensure_running()
     forkserver.ensure_running()
     import numpy  # noqa: F401  # its BLAS starts threads that stay
@@ -78,6 +82,11 @@ def segments() -> set[str]:
         return set()
 
 
+def signals() -> Any:
+    """What is blocked, and what Ctrl-C does."""
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGINT)
+
+
 class Before:
     """How things were before a test.
 
@@ -92,6 +101,7 @@ class Before:
         self.native_threads = native_threads()
         self.descriptors = descriptors()
         self.segments = segments()
+        self.signals = signals()
 
     def left(self, deadline: float = DEADLINE) -> list[str]:
         """What there is now that was not there before, after ``deadline`` seconds at most."""
@@ -116,6 +126,8 @@ class Before:
         now = descriptors()
         found += [f"descriptor {fd}: {what}" for fd, what in now.items() if self.descriptors.get(fd) != what]
         found += sorted(segments() - self.segments)
+        if signals() != self.signals:
+            found.append(f"signals: {signals()} where there were {self.signals}")
         for path, _, files in os.walk(self.folder):
             found += [os.path.join(path, name) for name in files if "zexec-" in path]
             if "zexec-" in os.path.basename(path):

@@ -80,10 +80,9 @@ class Scripts:
             text=True,
             start_new_session=True,
         )
-        try:
-            with process:
+        with process:
+            try:
                 yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
