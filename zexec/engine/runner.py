@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from itertools import starmap
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from zexec.messages import ARGUMENTS, CALL, ERROR, KEEP_GOING, OK, PARTIAL, RESULT, STARMAP
@@ -40,7 +40,8 @@ class Runner:
 
     def run(self, digest: bytes, kind: int, payload: Any) -> Ran:
         """Run one task to its end."""
-        started = time()
+        # The wall clock says when; how long is for the scheduler, and must not jump when the clock is set.
+        started, begin = time(), monotonic()
         try:
             entry = self._functions[digest]
             f = entry[2]
@@ -50,9 +51,9 @@ class Runner:
                     entry[2] = f
             call = pickle.loads(payload)
         except BaseException as e:
-            return ARGUMENTS, dump_report(e, skip=1), started, time() - started
+            return ARGUMENTS, dump_report(e, skip=1), started, monotonic() - begin
         if kind != CALL:
-            return self._run_chunk(f, kind, call, started)
+            return self._run_chunk(f, kind, call, started, begin)
         try:
             self.in_task = True
             args, kwargs = call
@@ -61,11 +62,11 @@ class Runner:
             self.in_task = False
         except BaseException as e:
             self.in_task = False
-            return ERROR, dump_report(e, skip=1), started, time() - started
+            return ERROR, dump_report(e, skip=1), started, monotonic() - begin
         del args, kwargs
-        return self._pack(value, started)
+        return self._pack(value, started, begin)
 
-    def _run_chunk(self, f: Any, kind: int, items: list[Any], started: float) -> Ran:
+    def _run_chunk(self, f: Any, kind: int, items: list[Any], started: float, begin: float) -> Ran:
         values: list[Any] = []
         failures: list[tuple[int, bytes]] = []
         size = len(items)
@@ -91,10 +92,10 @@ class Runner:
                     break
         del items, calls
         if not failures:
-            return self._pack(values, started)
-        return self._pack_partial(values, failures, started)
+            return self._pack(values, started, begin)
+        return self._pack_partial(values, failures, started, begin)
 
-    def _pack(self, value: Any, started: float) -> Ran:
+    def _pack(self, value: Any, started: float, begin: float) -> Ran:
         try:
             data = pickle.dumps(value, PROTOCOL) if type(value) in _PLAIN else dumps(value)
         except BaseException as e:
@@ -102,11 +103,11 @@ class Runner:
                 shown = repr(value)
             except Exception:
                 shown = object.__repr__(value)
-            return RESULT, dump_report(e, skip=1, value=shown, error=repr(e)), started, time() - started
-        return OK, data, started, time() - started
+            return RESULT, dump_report(e, skip=1, value=shown, error=repr(e)), started, monotonic() - begin
+        return OK, data, started, monotonic() - begin
 
-    def _pack_partial(self, values: list[Any], failures: list[tuple[int, bytes]], started: float) -> Ran:
-        status, data, _, seconds = self._pack(values, started)
+    def _pack_partial(self, values: list[Any], failures: list[tuple[int, bytes]], started: float, begin: float) -> Ran:
+        status, data, _, seconds = self._pack(values, started, begin)
         if status != OK:
             return status, data, started, seconds
         return PARTIAL, pickle.dumps((data, failures), PROTOCOL), started, seconds

@@ -166,7 +166,7 @@ class Hub:
             handle(now, ev.Running(serial, message.seq))
         elif kind is Returned:
             handle(now, ev.GaveBack(serial, message.asked, message.given))
-        elif kind is Hello:
+        elif kind is Hello and message.info.serial == serial and message.channel == letter.decode():
             greeted = self._greeted.get(serial)
             if greeted is not None:
                 greeted.add(message.channel)
@@ -174,8 +174,10 @@ class Hub:
                     # Both connections stand: tasks and control can reach it.
                     del self._greeted[serial]
                     handle(now, ev.EngineUp(serial, message.info.id))
-        elif kind is InitFailed:
-            handle(now, ev.Broke(("initializer", bytes(message.report))))
+        elif kind is InitFailed and serial in self._functions:
+            handle(now, ev.Broke(("initializer", message.report)))
+        else:
+            self.channel.damaged += 1  # nothing that an engine says
 
     # -- actions -----------------------------------------------------------------------------------------------------
 
