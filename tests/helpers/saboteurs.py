@@ -122,7 +122,12 @@ def close_standard_streams() -> str:
 
 
 def set_a_nasty_recursion_limit() -> str:
-    sys.setrecursionlimit(60)
+    for limit in range(40, 1000, 5):
+        try:
+            sys.setrecursionlimit(limit)
+        except RecursionError:
+            continue  # less than what is in use
+        break
     return "done"
 
 
