@@ -92,10 +92,12 @@ class Before:
 
     Args:
         folder: where the test's temporary files go.
+        ours: whether zexec is what is tested; the stdlib's pools now and then leave descriptors, when they are dropped.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, ours: bool = True) -> None:
         self.folder = folder
+        self.ours = ours
         self.processes = set(processes())
         self.threads = threads()
         self.native_threads = native_threads()
@@ -123,6 +125,8 @@ class Before:
         found += sorted(threads() - self.threads)
         if not found and native_threads() > self.native_threads:
             found.append(f"{native_threads() - self.native_threads} threads that are not Python's")
+        if not self.ours:
+            return found
         now = descriptors()
         found += [f"descriptor {fd}: {what}" for fd, what in now.items() if self.descriptors.get(fd) != what]
         found += sorted(segments() - self.segments)
