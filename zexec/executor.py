@@ -256,6 +256,11 @@ class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
         return {process.pid: process for process in client.processes().values()}
 
     @property
+    def _executor_manager_thread(self) -> threading.Thread | None:  # type: ignore[override]
+        """The thread that ends when everything has ended; None before the first call."""
+        return self._client.thread if self._client is not None else None
+
+    @property
     def _broken(self) -> Any:  # type: ignore[override]
         """Why nothing can run any more, or False."""
         client = self._client
@@ -286,7 +291,9 @@ class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
                     raise RuntimeError("cannot schedule new futures after interpreter shutdown")
                 client = self._client
                 if client is None:
+                    # Whatever goes wrong from here on is told by the call's result, as in the stdlib.
                     client = self._client = self._start()
+                    return client
         if client.broken is not None:
             raise broken(client.broken, FACE)
         return client

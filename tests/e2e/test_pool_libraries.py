@@ -38,10 +38,10 @@ def test_default_size(both: MakePool) -> None:
     assert p._processes == (getattr(os, "process_cpu_count", None) or os.cpu_count)()
 
 
-def test_identity_name_and_daemon_of_engines(ctx: Any) -> None:
+def test_identity_name_and_daemon_of_engines(ctx: Any, flag: Any) -> None:
     with ctx.Pool(2) as theirs, zexec.Pool(2, context=ctx) as mine:
-        expected = sorted(set(theirs.map(tasks.slow_identity, range(8), 1)))
-        got = sorted(set(mine.map(tasks.slow_identity, range(8), 1)))
+        expected = sorted(theirs.starmap(tasks.meet, [(flag("theirs"), 2)] * 2, 1))
+        got = sorted(mine.starmap(tasks.meet, [(flag("mine"), 2)] * 2, 1))
     theirs.join()
     assert len(got) == 2
     (start,) = {name.rpartition("-")[0] for _, name, _ in got}

@@ -68,8 +68,8 @@ def test_short_tasks_are_taken_back_from_behind_a_long_one(flag: Any) -> None:
         assert rs[10].get(20) == 10
 
 
-def test_both_engines_get_some(pool: zexec.Pool) -> None:
-    assert len(set(pool.map(tasks.slow_identity, range(8), 1))) == 2
+def test_both_engines_get_some(pool: zexec.Pool, flag: Any) -> None:
+    assert len(set(pool.starmap(tasks.meet, [(flag("here"), 2)] * 2, 1))) == 2
 
 
 def test_order_of_arrival_on_one_engine(flag: Any) -> None:

@@ -199,9 +199,10 @@ def identity() -> tuple[tuple[int, ...], str, bool]:
     return me._identity, me.name, me.daemon  # type: ignore[attr-defined]
 
 
-def slow_identity(*args: Any) -> tuple[tuple[int, ...], str, bool]:
-    """Long enough that every engine gets some."""
-    sleep(0.02)
+def meet(path: str, number: int) -> tuple[tuple[int, ...], str, bool]:
+    """Wait until so many are here, so that each is on an engine of its own."""
+    append(path, str(os.getpid()))
+    until(lambda: len(lines(path)) >= number)
     return identity()
 
 
