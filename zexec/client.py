@@ -45,6 +45,8 @@ class Link(Protocol):
     def kill_engines(self, force: bool) -> None: ...
     def broken(self) -> Any: ...
     def join(self, timeout: float | None = None) -> None: ...
+    @property
+    def thread(self) -> threading.Thread: ...
 
 
 class ClosedError(Exception):
@@ -207,6 +209,11 @@ class Client:
     def broken(self) -> Any:
         """Why nothing can run any more, or None."""
         return self._link.broken()
+
+    @property
+    def thread(self) -> threading.Thread:
+        """The link's thread: it ends when everything else has."""
+        return self._link.thread
 
     @property
     def closed(self) -> bool:

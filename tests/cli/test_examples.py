@@ -13,7 +13,12 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
     ("name", "args", "stdlib", "ours"),
     [
         ("wordcount.py", ("6", "0.5"), "multiprocessing.pool.Pool", "zexec.pool.Pool"),
-        ("sweep.py", ("2",), "concurrent.futures.process.ProcessPoolExecutor", "zexec.executor.Executor"),
+        (
+            "sweep.py",
+            ("2",),
+            "concurrent.futures.process.ProcessPoolExecutor",
+            "zexec.executor.ProcessPoolExecutor",
+        ),
     ],
 )
 def test_example(programs, name, args, stdlib, ours):

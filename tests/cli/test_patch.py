@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 STDLIB = {"pool": "multiprocessing.pool.Pool", "executor": "concurrent.futures.process.ProcessPoolExecutor"}
-OURS = {"pool": "zexec.pool.Pool", "executor": "zexec.executor.Executor"}
+OURS = {"pool": "zexec.pool.Pool", "executor": "zexec.executor.ProcessPoolExecutor"}
 
 # The head of each program below: `names(x)` says of which class x is.
 HEAD = """\

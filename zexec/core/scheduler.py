@@ -41,7 +41,7 @@ from zexec.core import events as ev
 from zexec.core import stealing
 from zexec.core.costs import HOLD, Costs
 from zexec.core.deadlines import Deadlines
-from zexec.core.engines import STARTING, UP, Engine
+from zexec.core.engines import LEAVING, STARTING, UP, Engine
 from zexec.core.fleet import Fleet
 from zexec.core.log import Log
 from zexec.core.pinned import PinnedQueues
@@ -75,6 +75,8 @@ GRACE = 1.0
 #: Engines that die before they are up, in a row, until the cluster gives up; and those that die with tasks at hand of which
 #: they began none (the latter may be bad luck when somebody kills engines at random, so more of them).
 FAILED_STARTS, FRUITLESS_LIVES = 3, 10
+#: The first of these once an engine has been up: then it is not the start that fails, somebody kills engines.
+FAILED_RESTARTS = 100
 
 #: What is being sent to each engine in one decision.
 Batches = dict[Engine, list[Task]]
@@ -120,6 +122,7 @@ class Scheduler:
         self.costs = Costs()
         self.deadlines = Deadlines(self._is_held)
         self._failed_starts = 0
+        self._has_been_up = False
         self._fruitless_lives = 0
         #: ids of open tasks that are to be stopped even if they run
         self._hard: set[int] = set()
@@ -546,6 +549,7 @@ class Scheduler:
         self.fleet.rise(engine)
         engine.progress = now
         self._failed_starts = 0
+        self._has_been_up = True
         self._sort(engine)
         if engine in self.fleet.idle:
             # Behind those that have been at work, and that were up before it.
@@ -563,10 +567,11 @@ class Scheduler:
             return  # nobody's fault, or nobody's concern
         if was is STARTING:
             self._failed_starts += 1
+        starts = FAILED_RESTARTS if self._has_been_up else FAILED_STARTS
         if (
-            self._failed_starts >= FAILED_STARTS
+            self._failed_starts >= starts
             or self._fruitless_lives >= FRUITLESS_LIVES
-            or (self.break_on_death and was is UP)
+            or (self.break_on_death and was is not LEAVING)
         ):
             self._break(now, event.death)
 

@@ -97,6 +97,7 @@ class Engine:
         self._interrupting: int | None = None
         self._ticking = False
         self._leaving = False
+        self._recursion_limit = 0
         self._bell = Bell()
         self._io = threading.Thread(target=self._run_io, name="zexec-engine-io", daemon=True)
         self._main_ident = threading.get_ident()
@@ -118,6 +119,7 @@ class Engine:
             except BaseException as e:
                 self._tasks.send(InitFailed(dump_report(e, skip=2)))
                 raise
+            self._recursion_limit = sys.getrecursionlimit()
             self._tasks.send(Hello(self.info, "T"))
             self._serve()
         finally:
@@ -140,6 +142,7 @@ class Engine:
         run, ledger, lock, unsent = self.runner.run, self._ledger, self._lock, self._unsent
         seq = bulk.base - 1
         last = bulk.base + len(bulk.tasks) - 1
+        getrecursionlimit, floor = sys.getrecursionlimit, self._recursion_limit
         for digest, kind, payload, timeout in bulk.tasks:
             seq += 1
             with lock:
@@ -151,6 +154,8 @@ class Engine:
                 ledger.start(seq)
             if timeout is not None:
                 self._tasks.send(Started(seq))
+            if getrecursionlimit() < floor:
+                sys.setrecursionlimit(floor)  # a task has spoilt it for all that come after
             record = (seq, *run(digest, kind, payload))
             del payload
             now = monotonic()

@@ -37,8 +37,8 @@ REMEMBER = 512
 #: How often to look whether a dead engine's connection has ended, and when to give up on that (a child of the engine may keep
 #: it open), in seconds.
 PROBE, PROBE_LIMIT = 0.001, 0.5
-#: Seconds from a polite end to a forced one.
-PATIENCE = 0.5
+#: Seconds from a polite end to a forced one, and from a failed initializer to the end of its process.
+PATIENCE, INIT_PATIENCE = 0.5, 5.0
 
 
 class Hub:
@@ -78,6 +78,8 @@ class Hub:
         self._greeted: dict[int, set[str]] = {}
         #: engines whose process has ended while their connection may still hold results: until when to wait for it
         self._dying: dict[int, float] = {}
+        #: engines whose initializer raised, and what
+        self._init_reports: dict[int, bytes] = {}
         #: engines that were asked to end: when to force them
         self._condemned: dict[int, float] = {}
         self._perform: dict[type, Callable[[Any], None]] = {
@@ -175,7 +177,9 @@ class Hub:
                     del self._greeted[serial]
                     handle(now, ev.EngineUp(serial, message.info.id))
         elif kind is InitFailed and serial in self._functions:
-            handle(now, ev.Broke(("initializer", message.report)))
+            # Believed when the process has ended, as in the stdlib: until then it may still be writing to the log.
+            self._init_reports[serial] = message.report
+            self._condemned[serial] = now + INIT_PATIENCE
         else:
             self.channel.damaged += 1  # nothing that an engine says
 
@@ -269,4 +273,7 @@ class Hub:
         self._greeted.pop(serial, None)
         self.channel.disconnect(serial)
         death, started = self.launcher.reap(serial)
+        report = self._init_reports.pop(serial, None)
+        if report is not None:
+            self.scheduler.handle(now, ev.Broke(("initializer", report)))
         self.scheduler.handle(now, ev.EngineDown(serial, death, started))

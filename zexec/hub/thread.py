@@ -133,6 +133,10 @@ class HubThread:
                 self.hub.kill(serial, "it was killed on request", force)
         self._bell.ring()
 
+    @property
+    def thread(self) -> threading.Thread:
+        return self._thread
+
     def in_thread(self) -> bool:
         """Whether the caller is the io thread."""
         return threading.current_thread() is self._thread
