@@ -72,11 +72,10 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 
 #: How long an interrupted task may go on, or an engine owe the answer to a cancel by force, before the engine is replaced.
 GRACE = 1.0
-#: Engines that die before they are up, in a row, until the cluster gives up; and those that die with tasks at hand of which
-#: they began none (the latter may be bad luck when somebody kills engines at random, so more of them).
-FAILED_STARTS, FRUITLESS_LIVES = 3, 10
-#: The first of these once an engine has been up: then it is not the start that fails, somebody kills engines.
-FAILED_RESTARTS = 100
+#: Engines that die before they are up, in a row, until the cluster gives up, while none has ever been up; and later those that
+#: die so, or with tasks at hand of which they began none. Later it is not the start that fails: somebody kills engines, and in
+#: a hail of kills many in a row do not come far.
+FAILED_STARTS, FRUITLESS_LIVES = 3, 100
 
 #: What is being sent to each engine in one decision.
 Batches = dict[Engine, list[Task]]
@@ -567,7 +566,7 @@ class Scheduler:
             return  # nobody's fault, or nobody's concern
         if was is STARTING:
             self._failed_starts += 1
-        starts = FAILED_RESTARTS if self._has_been_up else FAILED_STARTS
+        starts = FRUITLESS_LIVES if self._has_been_up else FAILED_STARTS
         if (
             self._failed_starts >= starts
             or self._fruitless_lives >= FRUITLESS_LIVES
