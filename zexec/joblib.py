@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing import current_process
+from multiprocessing import Pipe, current_process
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -66,7 +67,7 @@ class ZexecBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self._context = context
         self._initializer = initializer
         self._initargs = tuple(initargs)
-        self._executor: Executor | None = None
+        self._workers: Executor | None = None
         self._recipe: _Recipe
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -97,7 +98,7 @@ class ZexecBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             initializer, initargs = self._initializer, self._initargs
         env = self._prepare_worker_env(n_jobs)
         self._recipe = _Recipe(n_jobs, self._context, env, initializer, tuple(initargs))
-        self._executor = _idle.take(self._recipe) or self._recipe.start()
+        self._workers = _idle.take(self._recipe) or self._recipe.start()
         return n_jobs
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Any:
@@ -116,14 +117,14 @@ class ZexecBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
     apply_async = submit  # joblib's name for it until 1.4
 
     def _send(self, func: Callable[[], Any]) -> AsyncResult:
-        if self._executor is None:
+        if self._workers is None:
             raise RuntimeError("this Parallel has ended")
         buffers: list[pickle.PickleBuffer] = []
         try:
             data = cloudpickle.dumps(func, 5, buffer_callback=buffers.append)
         except Exception as error:
             raise pickle.PicklingError("Could not pickle the task to send to the engines.") from error
-        return self._executor.submit(_run, data, *buffers)
+        return self._workers.submit(_run, data, *buffers)
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """A batch's values; raises what one of its calls raised."""
@@ -131,18 +132,18 @@ class ZexecBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def terminate(self) -> None:
         """The Parallel needs its engines no more."""
-        executor, self._executor = self._executor, None
+        executor, self._workers = self._workers, None
         if executor is not None:
             _idle.keep(self._recipe, executor)
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """End whatever runs, by ending the engines."""
-        executor, self._executor = self._executor, None
+        executor, self._workers = self._workers, None
         if executor is not None:
             executor.kill_workers()
         if ensure_ready:
-            self._executor = self._recipe.start()
+            self._workers = self._recipe.start()
 
 
 def _run(data: bytes, *buffers: Any) -> Any:
@@ -181,6 +182,30 @@ class _Recipe:
         )
 
 
+class _Process(LokyProcess):  # type: ignore[misc]
+    """A process of joblib's loky, with what the stdlib's have and zexec needs: to be killed, to know when its parent is gone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: readable in the child once ``_alive``, which only the parent has, is closed
+        self._parent_gone, self._alive = Pipe(duplex=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_alive": None}
+
+    def start(self) -> None:
+        super().start()
+        self._parent_gone.close()
+
+    def kill(self) -> None:
+        if self.exitcode is None and self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        code: int = super()._bootstrap(self._parent_gone.fileno())
+        return code
+
+
 class _FreshInterpreters:
     """joblib's loky context, with additions to the environment of what it starts."""
 
@@ -192,7 +217,7 @@ class _FreshInterpreters:
         return getattr(self._loky, name)
 
     def Process(self, *args: Any, **kwargs: Any) -> Any:
-        return LokyProcess(*args, env=self._env, **kwargs)
+        return _Process(*args, env=self._env, **kwargs)
 
 
 class _Idle:
