@@ -105,10 +105,6 @@ class MakePool:
         self._made.append(pool)
         return pool
 
-    def forget(self) -> None:
-        """Do not keep those made so far; they end by themselves."""
-        self._made.clear()
-
     def end(self) -> None:
         for pool in self._made:
             pool.terminate()

@@ -100,7 +100,7 @@ def test_an_input_that_waits_for_the_output(pool: zexec.Pool, name: str) -> None
     for value in getattr(pool, name)(tasks.double, items()):
         got.append(value)
         values.put(value)
-    assert got[:4] == [2, 2, 4, 4]
+    assert {2, 4, 8, 16} <= set(got)
 
 
 @pytest.mark.parametrize("buffersize", [None, 2])
