@@ -40,6 +40,7 @@ class Link(Protocol):
     def submit_bulk(self, tasks: Iterable[Task]) -> None: ...
     def tell(self, event: Event) -> None: ...
     def is_running(self, task_id: int) -> bool: ...
+    def whereabouts(self, task_ids: Iterable[int]) -> dict[int, int]: ...
     def story(self, task_id: int) -> list[tuple[float, str]]: ...
     def processes(self) -> dict[int, Any]: ...
     def kill_engines(self, force: bool) -> None: ...
@@ -353,6 +354,15 @@ class Client:
 
     def is_running(self, result: AsyncResult) -> bool:
         return self._link.is_running(result._task_id)
+
+    def whereabouts(self, task_ids: Iterable[int]) -> dict[int, int]:
+        """Which of these tasks are with an engine, and the engine's id."""
+        return self._link.whereabouts(task_ids)
+
+    @property
+    def main(self) -> MainModule:
+        """What the engines know of ``__main__``."""
+        return self._main
 
     def story(self, result: AsyncResult) -> list[tuple[float, str]]:
         """What happened to a result's task: pairs of a time (``time.monotonic()``) and a sentence."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import builtins
 import concurrent.futures
 import multiprocessing.context
+import sys
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -61,8 +63,113 @@ class RemoteError(ZexecError):
         self.engine_info = engine_info or {}
 
     def __str__(self) -> str:
+        if self.engine_info:
+            return "\n".join([f"{self._where()} {self.ename}: {self.evalue}", self.traceback]).rstrip()
         text = f"{self.ename}({self.evalue})"
         return f"{text}\n{self.traceback}" if self.traceback else text
+
+    @property
+    def engine_id(self) -> int | None:
+        """Number of the engine that it was raised on, where that is known."""
+        return self.engine_info.get("engine_id")
+
+    @property
+    def host(self) -> str | None:
+        """The host of that engine."""
+        return self.engine_info.get("host")
+
+    def _where(self) -> str:
+        if not self.engine_info:
+            return "[engine unknown]"
+        pid = f", pid {self.engine_info['pid']}" if "pid" in self.engine_info else ""
+        host = f" on {self.host}" if self.host else ""
+        return f"[engine {self.engine_id}{pid}{host}]"
+
+    def render_traceback(self) -> list[str]:
+        """The engine's traceback, as lines; the first says where."""
+        return [self._where(), *(self.traceback or "no traceback available").splitlines()]
+
+    def print_traceback(self, excid: int | None = None) -> None:
+        """Print the engine's traceback."""
+        sys.stdout.write("\n".join(self.render_traceback()) + "\n")
+
+    def raise_exception(self, excid: int = 0) -> None:
+        """Raise the exception itself if it could be had here, or else this."""
+        raise self.__cause__ if self.__cause__ is not None else self
+
+
+class CompositeError(RemoteError):
+    """Exceptions of several engines, or one of several calls.
+
+    Args:
+        message: what was called.
+        errors: one for each call that failed.
+
+    Attributes:
+        elist: for each: (name of its class, its text, traceback, engine_info).
+    """
+
+    #: tracebacks that are shown
+    SHOWN = 4
+
+    def __init__(self, message: str, errors: Sequence[BaseException]) -> None:
+        text = "\n".join(getattr(error, "traceback", "") for error in errors)
+        super().__init__("CompositeError", message, text)
+        self.args = (message, list(errors))
+        self.message = message
+        self.errors = list(errors)
+
+    @property
+    def elist(self) -> list[tuple[str, str, str, dict[str, Any]]]:
+        return [
+            (error.ename, error.evalue, error.traceback, error.engine_info)
+            if isinstance(error, RemoteError)
+            else (type(error).__name__, str(error), "", {})
+            for error in self.errors
+        ]
+
+    def __repr__(self) -> str:
+        return f"CompositeError({len(self.errors)})"
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        for error in self.errors[: self.SHOWN]:
+            where = f"{error._where()} " if isinstance(error, RemoteError) else ""
+            name, text = (
+                (error.ename, error.evalue) if isinstance(error, RemoteError) else (type(error).__name__, str(error))
+            )
+            lines.append(f"{where}{name}: {text}")
+        if len(self.errors) > self.SHOWN:
+            lines.append(f"... and {len(self.errors) - self.SHOWN} more")
+        return "\n".join(lines)
+
+    def render_traceback(self, excid: int | None = None) -> list[str]:
+        """The tracebacks, or the one of ``errors[excid]``, as lines."""
+        chosen = self.errors[: self.SHOWN] if excid is None else [self._error(excid)]
+        lines: list[str] = []
+        for error in chosen:
+            lines += error.render_traceback() if isinstance(error, RemoteError) else [repr(error)]
+        if excid is None and len(self.errors) > self.SHOWN:
+            lines.append(f"... and {len(self.errors) - self.SHOWN} more")
+        return lines
+
+    def print_traceback(self, excid: int | None = None) -> None:
+        """Print the tracebacks, or the one of ``errors[excid]``."""
+        sys.stdout.write("\n".join(self.render_traceback(excid)) + "\n")
+
+    def raise_exception(self, excid: int = 0) -> None:
+        """Raise ``errors[excid]``."""
+        raise self._error(excid)
+
+    def _error(self, excid: int) -> BaseException:
+        try:
+            return self.errors[excid]
+        except IndexError:
+            raise IndexError(f"no exception {excid}: there are {len(self.errors)}") from None
+
+
+class TaskAborted(ZexecError, concurrent.futures.CancelledError):
+    """The task was aborted before it started."""
 
 
 class UnpicklingError(RemoteError, BrokenProcessPool):

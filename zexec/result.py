@@ -495,13 +495,20 @@ class MapResult(AsyncResult):
     def _arrive_chunk(self, start: int, size: int, outcome: Outcome) -> None:
         """One chunk has ended: in the client's io thread."""
         values, failures = items_of(outcome, self._face, self._what, size)
+        self._note_run(outcome)
+        for offset, error in failures.items():
+            self._failures[start + offset] = describe_item(error, start, offset, failures)
+        self._store(start, size, values)
+
+    def _note_run(self, outcome: Outcome) -> None:
         _, _, _, _, engine, started, seconds = outcome
         if started:
             self._engines.add(engine)
             self._begin = min(self._begin or started, started)
             self._end = max(self._end, started + seconds)
-        for offset, error in failures.items():
-            self._failures[start + offset] = describe_item(error, start, offset, failures)
+
+    def _store(self, start: int, size: int, values: list[Any]) -> None:
+        """Values of items that have ended; what they raised is in ``_failures`` already."""
         self._values[start : start + size] = values
         with _creation:
             cond = self._cond

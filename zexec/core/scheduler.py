@@ -199,6 +199,15 @@ class Scheduler:
             return False
         return next(iter(self.fleet.engines[task.engine].held)) == task.seq
 
+    def whereabouts(self, task_ids: Iterable[int]) -> dict[int, int]:
+        """Which of these tasks are with an engine, started or not, and with which."""
+        found = {}
+        for task_id in task_ids:
+            task = self.tasks.get(task_id)
+            if task is not None and task.state is not WAITING:
+                found[task_id] = self.fleet.engines[task.engine].id
+        return found
+
     def story(self, task_id: int) -> list[tuple[float, str]]:
         """What happened to a task, oldest first, as far back as the log goes: pairs of a time and a sentence."""
         return self._log.story(task_id)

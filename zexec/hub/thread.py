@@ -114,6 +114,10 @@ class HubThread:
         with self.lock:
             return self.hub.scheduler.is_running(task_id)
 
+    def whereabouts(self, task_ids: Iterable[int]) -> dict[int, int]:
+        with self.lock:
+            return self.hub.scheduler.whereabouts(task_ids)
+
     def story(self, task_id: int) -> list[tuple[float, str]]:
         with self.lock:
             return self.hub.scheduler.story(task_id)

@@ -15,6 +15,7 @@ import sys
 import traceback
 import types
 from collections import ChainMap
+from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from multiprocessing.reduction import ForkingPickler
@@ -25,7 +26,7 @@ from zexec.messages import Function
 PROTOCOL = 5
 
 #: What a failing C pickler raises when it is the name that is missing, or a type it cannot do: cloudpickle may.
-_TRY_BY_VALUE = (pickle.PicklingError, AttributeError, TypeError)
+TRY_BY_VALUE = (pickle.PicklingError, AttributeError, TypeError)
 
 #: Types of arguments that certainly contain nothing special.
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
@@ -45,9 +46,10 @@ def _dispatch_table() -> dict[type, Any]:
     return _reducers
 
 
-def _dump_c(obj: Any) -> bytes:
+def dump_c(obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
+    """By the C pickler alone, which sends functions and classes by their names."""
     buffer = io.BytesIO()
-    pickler = pickle.Pickler(buffer, PROTOCOL)
+    pickler = pickle.Pickler(buffer, PROTOCOL, buffer_callback=buffer_callback)
     pickler.dispatch_table = _dispatch_table()
     pickler.dump(obj)
     return buffer.getvalue()
@@ -64,8 +66,8 @@ def dumps(obj: Any, main: MainModule | None = None) -> bytes:
         Exception: what the C pickler raised, if cloudpickle cannot do it either.
     """
     try:
-        data = _dump_c(obj)
-    except _TRY_BY_VALUE:
+        data = dump_c(obj)
+    except TRY_BY_VALUE:
         by_value = _dump_by_value(obj, main)
         if by_value is None:
             raise
@@ -79,21 +81,27 @@ def dumps(obj: Any, main: MainModule | None = None) -> bytes:
 def _dump_by_value(obj: Any, main: MainModule | None = None) -> bytes | None:
     buffer = io.BytesIO()
     try:
-        _value_pickler()(buffer, main).dump(obj)
+        value_pickler()(buffer, main).dump(obj)
     except Exception:
         return None
     return buffer.getvalue()
 
 
 @cache
-def _value_pickler() -> Any:
+def value_pickler() -> Any:
+    """The class of pickler that goes by value where it must; made when first needed, for it needs cloudpickle."""
     import cloudpickle
 
     class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         """By value what the other side does not have under its name, and nothing else."""
 
-        def __init__(self, file: io.BytesIO, main: MainModule | None) -> None:
-            super().__init__(file, protocol=PROTOCOL)
+        def __init__(
+            self,
+            file: io.BytesIO,
+            main: MainModule | None,
+            buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
+        ) -> None:
+            super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
             extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
             own: ChainMap[Any, Any] = cloudpickle.Pickler.dispatch_table
             self.dispatch_table = ChainMap(own.maps[0], extra, *own.maps[1:])
@@ -195,7 +203,7 @@ class FunctionPickler:
         if self._importable(f):
             try:
                 function = _function(f, pickle.dumps(f, PROTOCOL), shared=True)
-            except _TRY_BY_VALUE:
+            except TRY_BY_VALUE:
                 pass
             else:
                 if len(self._known) >= self.REMEMBER:
