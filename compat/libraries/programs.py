@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import os
 import shutil
 import subprocess
@@ -103,7 +104,18 @@ class Programs:
 
 def contents(folder: Path) -> dict[str, str]:
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(folder)): hashlib.sha256(canonical(path)).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def canonical(path: Path) -> bytes:
+    """A file's bytes; of compiled code, without the marks of what was in memory twice when it was written.
+
+    Those depend on what else the writing process had imported, also in plain python.
+    """
+    data = path.read_bytes()
+    if path.suffix != ".pyc":
+        return data
+    return data[:16] + marshal.dumps(marshal.loads(data[16:]), 2)
