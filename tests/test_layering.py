@@ -79,6 +79,7 @@ FORBIDDEN = {
     "zexec.hub": {*FACE, "zexec.engine", "zexec.wire.pickling", "pickle", "cloudpickle"},
     "zexec.engine": {*FACE, "zexec.core", "zexec.hub", "zexec.launch"},
     "zexec.launch": {*FACE, "zexec.core", "zexec.hub"},
+    "zexec.views": {*WORLD, "zexec.core", "zexec.net", "zexec.hub", "zexec.launch", "zexec.local"},
     "zexec.testing": {*FACE, *WORLD, "time", "threading", "zexec.net", "zexec.hub", "zexec.engine", "zexec.launch"},
 }
 
@@ -114,6 +115,19 @@ def test_only_net_knows_zmq() -> None:
     assert not wrong
 
 
+def test_only_pool_and_executor_know_of_views() -> None:
+    """And those only when asked for a client."""
+    who = {
+        module
+        for module, file in modules("zexec")
+        if any(under(name, {"zexec.views"}) for name in imports(file)) and not under(module, {"zexec.views"})
+    }
+    assert who == {"zexec.executor", "zexec.pool"}
+    for face in who:
+        ((_, file),) = modules(face)
+        assert not any(under(name, {"zexec.views"}) for name in imports(file, everywhere=False))
+
+
 def test_nothing_but_the_command_line_imports_it() -> None:
     wrong = [
         module
@@ -136,6 +150,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import zexec", {"zmq", "numpy", "psutil", "cloudpickle"}),
         ("from zexec import Pool", {"numpy", "psutil", "cloudpickle"}),
         ("from zexec import Executor", {"numpy", "psutil", "cloudpickle"}),
+        ("from zexec import Client, DirectView, LoadBalancedView", {"zmq", "numpy", "psutil", "cloudpickle"}),
         ("import zexec.core.scheduler, zexec.core.invariants", {"zmq", "numpy", "psutil", "cloudpickle", "threading"}),
         ("import zexec.wire.frames", {"zmq", "numpy", "psutil", "cloudpickle"}),
         ("import zexec.testing", {"zmq", "numpy", "psutil", "cloudpickle", "subprocess"}),

@@ -2,6 +2,7 @@
 
 General layout, from the user down:
   pool, executor   translate the stdlib's interfaces to ``client``; ``result`` and ``imap`` are what their calls return
+  views            engines one by one: an extension, loaded when asked for
   client           pickles calls, gives tasks to a hub, settles results
   hub              accepts tasks, performs what ``core`` decides; hosted by a thread of the client
   core             every scheduling decision, pure
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
     from zexec.errors import (
         BrokenClusterError,
+        CompositeError,
         EngineDied,
         InitializerError,
         NotReadyError,
         RemoteError,
+        TaskAborted,
         TerminatedError,
         TimeoutError,
         UnpicklingError,
@@ -34,44 +37,78 @@ if TYPE_CHECKING:
     from zexec.executor import Executor, ProcessPoolExecutor
     from zexec.pool import Pool
     from zexec.result import AsyncResult, MapResult
+    from zexec.views.balanced import LoadBalancedView
+    from zexec.views.client import Client
+    from zexec.views.direct import DirectView
+    from zexec.views.functions import ParallelFunction, RemoteFunction, parallel, remote
+    from zexec.views.partition import register_splitter
+    from zexec.views.reference import Reference
+    from zexec.views.results import ViewResult
+    from zexec.views.shipping import interactive
 
 # Loaded when first asked for: importing zexec costs next to nothing until somebody makes a pool.
 _WHERE = {
     "AsyncResult": "zexec.result",
     "BrokenClusterError": "zexec.errors",
+    "Client": "zexec.views.client",
+    "CompositeError": "zexec.errors",
+    "DirectView": "zexec.views.direct",
     "EngineDied": "zexec.errors",
     "Executor": "zexec.executor",
     "InitializerError": "zexec.errors",
+    "LoadBalancedView": "zexec.views.balanced",
     "MapResult": "zexec.result",
     "NotReadyError": "zexec.errors",
+    "ParallelFunction": "zexec.views.functions",
     "Pool": "zexec.pool",
     "ProcessPoolExecutor": "zexec.executor",
+    "Reference": "zexec.views.reference",
     "RemoteError": "zexec.errors",
+    "RemoteFunction": "zexec.views.functions",
+    "TaskAborted": "zexec.errors",
     "TerminatedError": "zexec.errors",
     "TimeoutError": "zexec.errors",
     "UnpicklingError": "zexec.errors",
+    "ViewResult": "zexec.views.results",
     "ZexecError": "zexec.errors",
     "as_completed": "concurrent.futures",
+    "interactive": "zexec.views.shipping",
+    "parallel": "zexec.views.functions",
+    "register_splitter": "zexec.views.partition",
+    "remote": "zexec.views.functions",
     "wait": "concurrent.futures",
 }
 
 __all__ = [
     "AsyncResult",
     "BrokenClusterError",
+    "Client",
+    "CompositeError",
+    "DirectView",
     "EngineDied",
     "Executor",
     "InitializerError",
+    "LoadBalancedView",
     "MapResult",
     "NotReadyError",
+    "ParallelFunction",
     "Pool",
     "ProcessPoolExecutor",
+    "Reference",
     "RemoteError",
+    "RemoteFunction",
+    "TaskAborted",
     "TerminatedError",
     "TimeoutError",
     "UnpicklingError",
+    "ViewResult",
     "ZexecError",
     "__version__",
     "as_completed",
+    "interactive",
+    "parallel",
+    "register_splitter",
+    "remote",
     "wait",
 ]
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zexec import errors
 from zexec.client import Client, ClosedError
@@ -24,6 +24,9 @@ from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, broken
 from zexec.pool import default_processes
 from zexec.result import AsyncResult, MapResult
+
+if TYPE_CHECKING:
+    import zexec.views.client as views
 
 T = TypeVar("T")
 
@@ -316,6 +319,13 @@ class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
         self._finalizer.atexit = False
         _unfinished.add(client)
         return client
+
+    @property
+    def client(self) -> views.Client:
+        """A Client of it: engines one by one, data on them, views (ours)."""
+        from zexec.views.client import Client
+
+        return Client(self)
 
     # -- ends --------------------------------------------------------------------------------------------------------
 

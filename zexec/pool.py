@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.util import Finalize
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zexec.client import Client, ClosedError
 from zexec.imap import ImapIterator
@@ -20,6 +20,9 @@ from zexec.local import local_client
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face
 from zexec.result import AsyncResult, MapResult
+
+if TYPE_CHECKING:
+    import zexec.views.client as views
 
 T = TypeVar("T")
 
@@ -331,6 +334,13 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
             TypeError, ValueError: a value that is no such thing.
         """
         return _Bound(self, Options.of(timeout=timeout, retries=retries, priority=priority, targets=targets))
+
+    @property
+    def client(self) -> views.Client:
+        """A Client of it: engines one by one, data on them, views (ours)."""
+        from zexec.views.client import Client
+
+        return Client(self)
 
     def story(self, result: AsyncResult) -> list[tuple[float, str]]:
         """What happened to a call so far: pairs of a time (``time.monotonic()``) and a sentence (ours)."""

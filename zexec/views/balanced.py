@@ -1,0 +1,177 @@
+"""LoadBalancedView: each call on one engine, whichever has time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import wait as wait_for
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from zexec.options import Options
+from zexec.views import partition
+from zexec.views.client import Client
+from zexec.views.functions import ParallelFunction
+from zexec.views.results import Part, ViewResult
+from zexec.views.shipping import name_of
+from zexec.views.view import View, equal_parts
+
+
+class LoadBalancedView(View):
+    """Runs each call on one engine, chosen by the scheduler. Made by ``Client.load_balanced_view``.
+
+    Attributes:
+        targets: the engines to choose from; None for all.
+        retries: further attempts after a failure.
+        priority: tasks with a higher one start first.
+    """
+
+    FLAGS = (*View.FLAGS, "retries", "priority")
+
+    def __init__(self, client: Client, **flags: Any) -> None:
+        self.retries = 0
+        self.priority = 0
+        super().__init__(client, **flags)
+
+    def set_flags(self, **flags: Any) -> View:
+        before = {name: getattr(self, name) for name in flags if hasattr(self, name)}
+        super().set_flags(**flags)
+        try:
+            self._options()  # says what is wrong with a value, now
+        except Exception:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
+        return self
+
+    def _options(self) -> Options:
+        targets = None if self.targets is None or self.targets == "all" else self.client.resolve(self.targets)
+        return Options.of(timeout=self.timeout, retries=self.retries, priority=self.priority, targets=targets)
+
+    def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], block: bool) -> Any:
+        parcel = self.client.shipper.pack((args, kwargs))
+        return self._finish(self._submit(f, [parcel], [1], single=True), block)
+
+    def _submit(
+        self, f: Callable[..., Any], parcels: list[Any], sizes: list[int], kind: str = "call", **how: Any
+    ) -> ViewResult:
+        function = self.client.shipper.function(f, kind, self.copy)
+        parts, start = [], 0
+        for size in sizes:
+            parts.append(Part(start, size, None))
+            start += size
+        result = ViewResult(self.client._connection, name_of(f), parts, copy=self.copy, **how)
+        if parts:
+            self.client.submit(result, function, parcels, [self._options()])
+        return result
+
+    def map(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Any,
+        block: bool | None = None,
+        chunksize: int = 1,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+    ) -> Any:
+        """``list(map(f, *sequences))``, balanced over the engines.
+
+        Args:
+            f: called with an item of each sequence.
+            sequences: drawn at once; the shortest counts.
+            block: wait for the list; as the view does, by default.
+            chunksize: items to a task.
+            ordered: iterating over the result gives values in order, rather than as they arrive.
+            return_exceptions: put an item's exception where its value would be, rather than raise.
+        """
+        if not sequences:
+            raise TypeError("map needs at least one sequence")
+        if isinstance(chunksize, bool) or not isinstance(chunksize, int) or chunksize < 1:
+            raise ValueError(f"chunksize must be 1 or more, not {chunksize!r}")
+        rows = list(zip(*sequences, strict=False))
+        pack = self.client.shipper.pack
+        starts = range(0, len(rows), chunksize)
+        result = self._submit(
+            f,
+            [pack(tuple(zip(*rows[start : start + chunksize], strict=True))) for start in starts],
+            [min(chunksize, len(rows) - start) for start in starts],
+            "each" if return_exceptions else "map",
+            per_item=True,
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+        )
+        return self._finish(result, block)
+
+    def imap(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Any,
+        ordered: bool = True,
+        max_outstanding: int | str = "auto",
+        return_exceptions: bool = False,
+    ) -> Iterator[Any]:
+        """As ``map``, lazily: sequences may be endless.
+
+        Args:
+            f: called with an item of each sequence.
+            sequences: drawn as values are taken.
+            ordered: give values in order, rather than as they arrive.
+            max_outstanding: calls that are open at a time: "auto" is two for each engine, 0 as many as there are items.
+            return_exceptions: give an item's exception, rather than raise it.
+        """
+        if not sequences:
+            raise TypeError("imap needs at least one sequence")
+        if max_outstanding == "auto":
+            max_outstanding = 2 * len(self)
+        if isinstance(max_outstanding, bool) or not isinstance(max_outstanding, int) or max_outstanding < 0:
+            raise ValueError(f"max_outstanding must be 'auto' or a number, 0 for no limit, not {max_outstanding!r}")
+        rows = zip(*sequences, strict=False)
+        submit = partial(self._apply, f, kwargs={}, block=False)
+        limit = max_outstanding or None
+        waiting = deque(submit(args=row) for row in islice(rows, limit))
+        return _lazily(waiting, (submit(args=row) for row in rows), ordered, return_exceptions)
+
+    def _map_options(self, f: ParallelFunction) -> dict[str, Any]:
+        return {"chunksize": f.chunksize or 1, "ordered": f.ordered}
+
+    def _call_on_parts(self, f: ParallelFunction, *sequences: Any) -> Any:
+        # One part to each item, or to ``chunksize`` of them, as IPython's parallel package has it.
+        whole = tuple(map(partition.as_sequence, sequences))
+        parts = equal_parts(whole, -(-len(whole[0]) // (f.chunksize or 1)) or 1, f.dist, same_length=True)
+        if not parts:
+            return []
+        result = self._submit(
+            f.func,
+            [self.client.shipper.pack((part, {})) for part in parts],
+            [1] * len(parts),
+            ordered=f.ordered,
+            return_exceptions=f.return_exceptions,
+            shape=partial(partition.join, dist=f.dist),
+        )
+        return self._finish(result, None)
+
+
+def _lazily(
+    waiting: deque[ViewResult], more: Iterator[ViewResult], ordered: bool, return_exceptions: bool
+) -> Iterator[Any]:
+    try:
+        while waiting:
+            if ordered:
+                result = waiting.popleft()
+            else:
+                wait_for(waiting, return_when=FIRST_COMPLETED)
+                result = next(result for result in waiting if result.done())
+                waiting.remove(result)
+            value = result.get(return_exceptions=return_exceptions)
+            waiting.extend(islice(more, 1))
+            yield value
+    finally:
+        for result in waiting:
+            result.cancel_rest()
+
+
+__all__ = ["LoadBalancedView"]

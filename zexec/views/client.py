@@ -1,0 +1,455 @@
+"""Client: engines by number, and views of them. The public one.
+
+Not to be confused with ``zexec.client.Client``, which pickles and submits for everybody and is called the *connection*
+here. This one belongs to users: it makes views, and remembers what they have submitted. Several may share a connection.
+
+It keeps results alive only while they are open. What has ended is found by its id for as long as somebody holds its result.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from zexec.client import Client as Connection
+from zexec.client import ClosedError
+from zexec.executor import ProcessPoolExecutor
+from zexec.messages import MAP, Function
+from zexec.options import Options
+from zexec.pool import Pool
+from zexec.result import Metadata
+from zexec.views.results import Part, ViewResult, _seconds
+from zexec.views.shipping import Shipper
+
+if TYPE_CHECKING:
+    from zexec.views.balanced import LoadBalancedView
+    from zexec.views.direct import DirectView
+
+#: what ``wait``, ``abort`` and ``get_result`` take: ids, places in the history, results, or collections of those
+Jobs = Any
+#: "all" or None, an engine's number, several, or a slice of ``ids``
+Targets = Any
+
+
+class Client:
+    """Engines of a pool or an executor, one by one.
+
+    ``client[0]``, ``client[-1]``, ``client[::2]`` and ``client[0, 2]`` are DirectViews of engines; ``client[:]`` is one of all.
+
+    Args:
+        owner: a Pool or an Executor, or another Client.
+
+    Attributes:
+        block: what views of it start with.
+        history: ids of all tasks that its views have submitted, oldest first.
+    """
+
+    def __init__(self, owner: Pool | ProcessPoolExecutor | Client) -> None:
+        if isinstance(owner, Client):
+            owner = owner._owner
+        if not isinstance(owner, Pool | ProcessPoolExecutor):
+            raise TypeError(f"a Client is made of a Pool, an Executor or a Client, not of {owner!r}")
+        self._owner: Pool | ProcessPoolExecutor = owner
+        self._connection: Connection = owner._client if isinstance(owner, Pool) else owner._started()
+        self._places = owner._processes if isinstance(owner, Pool) else owner._max_workers
+        self.shipper = Shipper(self._connection.main)
+        self._closed = False
+        self.block: bool = False
+        self.history: list[str] = []
+        #: results by the ids of their tasks
+        self._results: WeakValueDictionary[str, ViewResult] = WeakValueDictionary()
+        #: those that are open, so that they are not dropped
+        self._open: dict[int, ViewResult] = {}
+        #: tasks that ended well or not, by engine
+        self._completed: dict[int, int] = {}
+        self._gate = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self)} engines of a {self._connection.face.name}>"
+
+    # -- engines -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> list[int]:
+        """The engines' numbers. The replacement of one that dies gets the same."""
+        return list(range(self._places))
+
+    def __len__(self) -> int:
+        return self._places
+
+    def __iter__(self) -> Iterator[DirectView]:
+        """A view of each engine."""
+        for id in self.ids:
+            yield self[id]
+
+    def __getitem__(self, key: int | slice | Iterable[int]) -> DirectView:
+        """A DirectView of one engine, or several.
+
+        Raises:
+            IndexError: there is no such engine.
+        """
+        if isinstance(key, slice | int):
+            return self.direct_view(self.ids[key] if isinstance(key, slice) else self._place(key))
+        if isinstance(key, str):
+            raise TypeError(f"engines are indexed by number, slice or list of numbers, not by {key!r}")
+        return self.direct_view(list(key))
+
+    def _place(self, key: int) -> int:
+        try:
+            return self.ids[key]
+        except IndexError:
+            raise IndexError(f"no engine {key}: {self._which()}") from None
+
+    def _which(self) -> str:
+        return f"there are {', '.join(map(str, self.ids))}" if len(self) <= 20 else f"there are 0 to {len(self) - 1}"
+
+    def resolve(self, targets: Targets) -> list[int]:
+        """Numbers of engines.
+
+        Raises:
+            IndexError: there is no such engine; the message says which there are.
+            TypeError: that is no way to name engines.
+        """
+        if targets is None or targets == "all":
+            return self.ids
+        if isinstance(targets, slice):
+            return self.ids[targets]
+        if isinstance(targets, int) and not isinstance(targets, bool):
+            return [self._place(targets)]
+        if isinstance(targets, str) or not isinstance(targets, Iterable):
+            raise TypeError(f"targets must be an engine's number, several, a slice or 'all', not {targets!r}")
+        found = []
+        for id in targets:
+            if isinstance(id, bool) or not isinstance(id, int):
+                raise TypeError(f"targets must be numbers of engines, not {id!r}")
+            found.append(self._place(id))
+        if not found:
+            raise ValueError(f"targets must name at least one engine: {self._which()}")
+        return found
+
+    # -- views -------------------------------------------------------------------------------------------------------
+
+    def direct_view(self, targets: Targets = "all", **flags: Any) -> DirectView:
+        """A view that runs calls on each of its engines.
+
+        Args:
+            targets: engines; "all" is looked up at each call, everything else now.
+            flags: as for ``set_flags`` of the view.
+        """
+        from zexec.views.direct import DirectView
+
+        if targets is None:
+            targets = "all"
+        if targets != "all":
+            found = self.resolve(targets)
+            targets = found[0] if isinstance(targets, int) else found
+        return DirectView(self, targets=targets, **flags)
+
+    def broadcast_view(self, targets: Targets = "all", **flags: Any) -> DirectView:
+        """As ``direct_view``: what goes to many engines is pickled once anyway."""
+        return self.direct_view(targets, **flags)
+
+    def load_balanced_view(self, targets: Targets = None, **flags: Any) -> LoadBalancedView:
+        """A view that runs each call on one engine, whichever has time.
+
+        Args:
+            targets: the engines to choose from; None for all.
+            flags: as for ``set_flags`` of the view.
+        """
+        from zexec.views.balanced import LoadBalancedView
+
+        return LoadBalancedView(self, targets=None if targets is None else self.resolve(targets), **flags)
+
+    # -- submitting, for views ---------------------------------------------------------------------------------------
+
+    def submit(
+        self, result: ViewResult, function: Function, payloads: Sequence[Any], options: Sequence[Options]
+    ) -> None:
+        """Submit a result's parts: the parcel of each, and its options or one set of them for all.
+
+        Raises:
+            RuntimeError: this client, or its pool, was closed.
+        """
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        key = id(result)
+        with self._gate:
+            self._open[key] = result
+        ids: list[int] = []
+        result._ids = ids
+        try:
+            submit, sink = self._connection.submit_chunks, partial(self._arrive, result, key)
+            chunks = [(index, [parcel]) for index, parcel in enumerate(payloads)]
+            if len(options) == 1:
+                submit(function, MAP, chunks, sink, options[0], ids)
+            else:
+                for chunk, chosen in zip(chunks, options, strict=True):
+                    submit(function, MAP, [chunk], sink, chosen, ids)
+        except BaseException as e:
+            with self._gate:
+                self._open.pop(key, None)
+            if isinstance(e, ClosedError):
+                raise RuntimeError(f"the {self._connection.face.name} is closed") from None
+            raise
+        finally:
+            for part, task_id in zip(result._parts, ids, strict=False):
+                part.msg_id = str(task_id)
+                self._results[part.msg_id] = result
+            self.history.extend(map(str, ids))
+
+    def _arrive(self, result: ViewResult, key: int, index: int, size: int, outcome: Any) -> None:
+        # In the connection's io thread.
+        if outcome[4] >= 0:
+            self._completed[outcome[4]] = self._completed.get(outcome[4], 0) + 1
+        result._arrive_part(index, outcome)
+        if result.done():
+            with self._gate:
+                self._open.pop(key, None)
+
+    # -- what has become of it ---------------------------------------------------------------------------------------
+
+    @property
+    def outstanding(self) -> set[str]:
+        """Ids of the tasks that have not ended."""
+        with self._gate:
+            open_ = list(self._open.values())
+        return {part.msg_id for result in open_ for part in result._parts if part.msg_id and not part.done}
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """By id, what tasks gave that have ended and whose results somebody holds: a value, or an exception."""
+        found: dict[str, Any] = {}
+        for msg_id, result in list(self._results.items()):
+            for part in result._parts:
+                if part.msg_id == msg_id and part.done:
+                    value = part.value if result._per_item or part.value is None else part.value[0]
+                    found[msg_id] = value if part.error is None else part.error
+        return found
+
+    @property
+    def metadata(self) -> dict[str, Metadata]:
+        """By id, facts about the tasks whose results somebody holds."""
+        return {
+            msg_id: result._metadata_of(part)
+            for msg_id, result in list(self._results.items())
+            for part in result._parts
+            if part.msg_id == msg_id
+        }
+
+    def get_result(self, jobs: Jobs = None, block: bool | None = None, owner: bool = True) -> ViewResult:
+        """The result of tasks.
+
+        Args:
+            jobs: an id, a place in the history (the last by default), a result, or several.
+            block: wait for it.
+
+        Raises:
+            KeyError: nothing is known of such a task.
+        """
+        single = not isinstance(jobs, list | tuple | set)
+        ids = self._ids_of(-1 if jobs is None else jobs)
+        chosen = []
+        for msg_id in ids:
+            result = self._results.get(msg_id)
+            if result is None:
+                raise KeyError(f"nothing is known of task {msg_id!r}: nobody has kept its result, or it never was")
+            chosen.append((result, next(part for part in result._parts if part.msg_id == msg_id)))
+        if not chosen:
+            raise ValueError("no task was named")
+        first = chosen[0][0]
+        found = first if ids == first.msg_ids else ViewResult.of_parts(chosen, single=single and len(chosen) == 1)
+        if self.block if block is None else block:
+            found.wait()
+        return found
+
+    def wait(self, jobs: Jobs = None, timeout: float | None = -1) -> bool:
+        """Wait until tasks have ended.
+
+        Args:
+            jobs: ids, places in the history, results; all that are outstanding by default.
+            timeout: seconds to wait at most; None and what is below 0 mean for ever.
+
+        Returns:
+            whether they have.
+        """
+        left = _seconds(timeout)
+        until = None if left is None else monotonic() + left
+        for result, parts in self._open_parts(jobs):
+            for part in parts:
+                # A part has ended when its items have, which the result's condition tells of.
+                with result._condition:
+                    while not part.done:
+                        rest = None if until is None else until - monotonic()
+                        if rest is not None and rest <= 0:
+                            return False
+                        result._condition.wait(rest)
+        return True
+
+    def wait_interactive(self, jobs: Jobs = None, interval: float = 0.1, timeout: float | None = None) -> bool:
+        """As ``wait``, and show progress."""
+        chosen = [(result, part) for result, parts in self._open_parts(jobs) for part in parts]
+        if not chosen:
+            return True
+        return ViewResult.of_parts(chosen, single=False).wait_interactive(interval, timeout)
+
+    def spin(self) -> None:
+        """Nothing: results arrive by themselves."""
+
+    def abort(self, jobs: Jobs = None, targets: Targets = None, block: bool | None = None) -> None:
+        """Take back tasks that have not started; they fail with TaskAborted.
+
+        Args:
+            jobs: ids, places in the history, results; all that are outstanding by default.
+            targets: only those that are for these engines.
+            block: wait until each is known to be aborted, to run, or to have ended.
+        """
+        only = None if targets is None or targets == "all" else set(self.resolve(targets))
+        chosen = [
+            (result, part)
+            for result, parts in self._open_parts(jobs)
+            for part in parts
+            if only is None or part.target is None or part.target in only
+        ]
+        if chosen:
+            ViewResult.of_parts(chosen, single=False).cancel()
+
+    def clear(self, targets: Targets = None, block: bool | None = None) -> Any:
+        """Empty the engines' namespaces."""
+        return self.direct_view(targets).clear(block=self.block if block is None else block)
+
+    def queue_status(self, targets: Targets = "all", verbose: bool = False) -> dict[Any, Any]:
+        """How busy engines are.
+
+        Returns:
+            by engine: ``tasks`` of this client's that it runs or holds, ``queue`` that wait for it alone, ``completed`` on
+            it. With ``verbose`` ids instead of numbers, but for ``completed``. And ``"unassigned"``: those that wait for
+            any engine.
+        """
+        chosen = self.resolve(targets)
+        running: dict[int, list[str]] = {id: [] for id in chosen}
+        queued: dict[int, list[str]] = {id: [] for id in chosen}
+        unassigned = []
+        at = self._connection.whereabouts(int(msg_id) for msg_id in self.outstanding)
+        for result in list(self._open.values()):
+            for part in result._parts:
+                if part.done or not part.msg_id:
+                    continue
+                engine = at.get(int(part.msg_id))
+                if engine is not None:
+                    if engine in running:
+                        running[engine].append(part.msg_id)
+                elif part.target is None:
+                    unassigned.append(part.msg_id)
+                elif part.target in queued:
+                    queued[part.target].append(part.msg_id)
+        status: dict[Any, Any] = {
+            id: {
+                "queue": queued[id] if verbose else len(queued[id]),
+                "tasks": running[id] if verbose else len(running[id]),
+                "completed": self._completed.get(id, 0),
+            }
+            for id in chosen
+        }
+        status["unassigned"] = unassigned if verbose else len(unassigned)
+        return status if not isinstance(targets, int) else status[chosen[0]]
+
+    def result_status(self, jobs: Jobs, status_only: bool = True) -> dict[str, Any]:
+        """Which tasks have ended: ids under ``completed`` and ``pending``; unless ``status_only`` what they gave, by id."""
+        ids = self._ids_of(jobs)
+        outstanding = self.outstanding
+        pending = [msg_id for msg_id in ids if msg_id in outstanding]
+        completed = [msg_id for msg_id in ids if msg_id not in outstanding]
+        content: dict[str, Any] = {"pending": pending, "completed": completed}
+        if not status_only:
+            results = self.results
+            content.update({msg_id: results[msg_id] for msg_id in completed if msg_id in results})
+        return content
+
+    def purge_results(self, jobs: Jobs = (), targets: Targets = ()) -> None:
+        """Forget results that have ended.
+
+        Args:
+            jobs: ids, places in the history, results, or "all".
+            targets: those of these engines.
+
+        Raises:
+            RuntimeError: one of the jobs has not ended.
+        """
+        if isinstance(jobs, str) and jobs == "all":
+            ids = [msg_id for msg_id in list(self._results) if msg_id not in self.outstanding]
+        else:
+            ids = self._ids_of(jobs)
+        if targets:
+            only = set(self.resolve(targets))
+            ids += [msg_id for msg_id, data in self.metadata.items() if data.engine_id in only and data.status]
+        still = self.outstanding.intersection(ids)
+        if still:
+            raise RuntimeError(f"results of tasks that have not ended cannot be purged: {', '.join(sorted(still))}")
+        for msg_id in ids:
+            self._results.pop(msg_id, None)
+
+    def hub_history(self) -> list[str]:
+        """Ids of all tasks, in the order in which they were submitted."""
+        return list(self.history)
+
+    # -- ends --------------------------------------------------------------------------------------------------------
+
+    def shutdown(self, targets: Targets = "all", hub: bool = False, block: bool | None = None) -> None:
+        """End the pool or executor, with all engines.
+
+        Raises:
+            ValueError: for some engines only; the hub would replace them at once.
+        """
+        if targets is not None and targets != "all":
+            raise ValueError("engines of a pool end with it: a single one would be replaced at once")
+        self._closed = True
+        if isinstance(self._owner, Pool):
+            self._owner.terminate()
+            self._owner.join()
+        else:
+            self._owner.shutdown(wait=True, cancel_futures=True)
+
+    def close(self) -> None:
+        """Accept no more calls. The pool or executor goes on."""
+        self._closed = True
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- jobs --------------------------------------------------------------------------------------------------------
+
+    def _ids_of(self, jobs: Jobs) -> list[str]:
+        if isinstance(jobs, str):
+            return [jobs]
+        if isinstance(jobs, int):
+            try:
+                return [self.history[jobs]]
+            except IndexError:
+                raise IndexError(f"no task {jobs}: the history has {len(self.history)}") from None
+        if isinstance(jobs, ViewResult):
+            return jobs.msg_ids
+        if isinstance(jobs, Iterable):
+            return [msg_id for job in jobs for msg_id in self._ids_of(job)]
+        raise TypeError(f"a job is a task's id, a place in the history or a view's result, not {jobs!r}")
+
+    def _open_parts(self, jobs: Jobs) -> list[tuple[ViewResult, list[Part]]]:
+        wanted = None if jobs is None else set(self._ids_of(jobs))
+        with self._gate:
+            open_ = list(self._open.values())
+        return [
+            (result, [p for p in result._parts if p.msg_id and not p.done and (wanted is None or p.msg_id in wanted)])
+            for result in open_
+        ]
+
+
+__all__ = ["Client"]

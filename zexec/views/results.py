@@ -1,0 +1,538 @@
+"""ViewResult: what will come of a view's call, which is one task or several.
+
+A MapResult whose items are the call's *parts*, one task each, or with ``per_item`` the items of a map that parts are chunks
+of. It adds what IPython's parallel package has on its results: metadata of each part, ``get_dict``, ``split``, captured
+output. What parts raise is a RemoteError here, or a CompositeError where there were several to answer for.
+
+Threads: ``_arrive_part`` runs in the client's io thread, once for each part. ``_guard`` makes "this part has ended, who
+wants to know?" one step against ``follow``.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
+from concurrent.futures import wait as wait_for
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from zexec import errors
+from zexec.engine.namespace import ItemFailure, ViewFailure
+from zexec.messages import CANCELLED, DIED, OK, Outcome
+from zexec.outcomes import items_of as items_of_chunk
+from zexec.outcomes import value_of
+from zexec.result import CANCELLED_STATE, AsyncResult, MapResult, Metadata
+from zexec.wire.parcels import unpack
+from zexec.wire.pickling import load_report
+
+if TYPE_CHECKING:
+    from zexec.client import Client as Connection
+
+#: Seconds between two looks of those who show progress.
+LOOK = 0.1
+
+
+class Part:
+    """One task of a call: where its items are in the result, and what is known of its run."""
+
+    __slots__ = (
+        "done",
+        "error",
+        "facts",
+        "followers",
+        "msg_id",
+        "outcome",
+        "received",
+        "size",
+        "start",
+        "target",
+        "value",
+    )
+
+    def __init__(self, start: int, size: int, target: int | None) -> None:
+        self.start = start
+        self.size = size
+        self.target = target  #: the engine it was meant for, None for any
+        self.msg_id = ""
+        self.done = False
+        #: its value, or a list of values if it is a chunk of a map; only kept for followers
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.outcome: Outcome | None = None
+        self.received: float | None = None
+        self.facts: dict[str, Any] = {}
+        #: called with this part when it has ended
+        self.followers: list[Callable[[Part], None]] = []
+
+    @property
+    def engine_id(self) -> int | None:
+        """The engine that ran it, or else the one it was meant for."""
+        if self.outcome is not None and self.outcome[4] >= 0:
+            return self.outcome[4]
+        return self.target
+
+
+class ViewResult(MapResult):
+    """What will come of a view's call. Made by views, never by users.
+
+    Args:
+        connection: what submits its tasks.
+        what: the function's name.
+        parts: its tasks.
+        single: the value is that of the only part, rather than a list.
+        shape: makes the value of the list of values.
+        per_item: each part's value is a list of items' values.
+        ordered: iteration gives values in order, rather than as they arrive.
+        return_exceptions: exceptions are values.
+        copy: arrays in values are writable copies.
+        submitted_at: when; now, if not given.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        what: str,
+        parts: Sequence[Part],
+        *,
+        single: bool = False,
+        shape: Callable[[list[Any]], Any] | None = None,
+        per_item: bool = False,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        copy: bool = False,
+        submitted_at: float | None = None,
+    ) -> None:
+        super().__init__(connection, connection.face, what, sum(part.size for part in parts), return_exceptions)
+        self._connection = connection
+        self._parts = list(parts)
+        self._single = single
+        self._shape = shape
+        self._per_item = per_item
+        self._ordered = ordered
+        self._copy = copy
+        self._guard = threading.Lock()
+        #: indices of items in the order in which they arrived, if not ordered
+        self._order: list[int] = []
+        if submitted_at is not None:
+            self._submitted = submitted_at
+        if not self._values:
+            self._complete()
+
+    # -- arriving, in the client's io thread -------------------------------------------------------------------------
+
+    def _arrive_part(self, index: int, outcome: Outcome) -> None:
+        part = self._parts[index]
+        values, error = self._open_part(part, outcome)
+        self._end_part(part, (*outcome[:2], None, *outcome[3:]), values, error)
+
+    def _open_part(self, part: Part, outcome: Outcome) -> tuple[list[Any], BaseException | None]:
+        """A part's items, and what it raised."""
+        try:
+            if outcome[1] == CANCELLED:
+                raise errors.TaskAborted(f"{self._what} was aborted before it started")
+            if outcome[1] != OK:
+                raise items_of_chunk(outcome, self._face, self._what, 1)[1][0]
+            [(parcel, part.facts)] = value_of(outcome, self._face)
+            value = unpack(parcel, self._copy)
+            return (value, None) if self._per_item else ([value], None)
+        except BaseException as e:
+            return [None] * part.size, self._remote(e, part, outcome)
+
+    def _remote(self, error: BaseException, part: Part, outcome: Outcome) -> BaseException:
+        """An exception as views raise it."""
+        if isinstance(error, CancelledError):
+            return error.with_traceback(None)
+        info: dict[str, Any] = {"engine_id": outcome[4] if outcome[4] >= 0 else part.target, "method": self._what}
+        if isinstance(error, ViewFailure):
+            part.facts = error.facts
+            return _of_report(error.report, error.facts.get("evalue"), {**_place(error.facts), **info})
+        if outcome[1] == DIED and outcome[3] is not None:
+            info.update(pid=outcome[3].pid, host=outcome[3].host)
+        text = "" if error.__cause__ is None else str(error.__cause__)
+        remote = errors.RemoteError(type(error).__name__, str(error), text, info)
+        remote.__cause__ = error.with_traceback(None)
+        return remote
+
+    def _end_part(self, part: Part, outcome: Outcome, values: list[Any], error: BaseException | None) -> None:
+        self._note_run(outcome)
+        part.outcome = outcome
+        part.error = error
+        part.received = time()
+        for offset in range(part.size):
+            if error is not None:
+                self._failures[part.start + offset] = error
+            elif isinstance(values[offset], ItemFailure):
+                info = {"engine_id": outcome[4], "method": self._what, **_place(part.facts)}
+                failure = _of_report(values[offset].report, values[offset].evalue, info)
+                self._failures[part.start + offset] = values[offset] = failure
+        if not self._ordered:
+            self._order.extend(range(part.start, part.start + part.size))
+        with self._guard:
+            part.done = True
+            part.value = values
+            followers, part.followers = part.followers, []
+        for follower in followers:
+            follower(part)
+        self._store(part.start, part.size, values)
+
+    def _complete(self) -> None:
+        if self._keep_going:
+            for index, error in self._failures.items():
+                self._values[index] = error
+        elif self._failures:
+            distinct = list({id(e): e for _, e in sorted(self._failures.items())}.values())
+            if len(self._failures) == len(self._values) and all(isinstance(e, errors.TaskAborted) for e in distinct):
+                self._settle(CANCELLED_STATE, None, None)
+            elif self._single:
+                self._finish(None, distinct[0])
+            else:
+                composite = errors.CompositeError(f"one or more exceptions raised in: {self._what}", distinct)
+                composite.__cause__ = distinct[0]
+                self._finish(None, composite)
+            return
+        self._finish(self._shaped(), None)
+
+    def _shaped(self) -> Any:
+        if self._single and not self._per_item:
+            return self._values[0]
+        if self._shape is None or any(isinstance(self._values[i], BaseException) for i in self._failures):
+            return self._values
+        try:
+            return self._shape(self._values)
+        except Exception:
+            return self._values  # parts that do not fit together are given as they are
+
+    # -- getting -----------------------------------------------------------------------------------------------------
+
+    def get(
+        self, timeout: float | None = None, return_exceptions: bool | None = None, return_when: str | None = None
+    ) -> Any:
+        """The value, when it is there; as ``result``.
+
+        Args:
+            timeout: seconds to wait at most; None and what is below 0 mean for ever.
+            return_exceptions: put exceptions where values would be, rather than raise.
+            return_when: ``FIRST_EXCEPTION``: raise as soon as a part has failed.
+        """
+        timeout = _seconds(timeout)
+        if return_when == FIRST_EXCEPTION:
+            done, _ = wait_for(self.split(), timeout, FIRST_EXCEPTION)
+            for one in done:
+                assert isinstance(one, ViewResult)
+                if not one.successful() and not return_exceptions:
+                    one.get()
+        if return_exceptions:
+            AsyncResult.wait(self, timeout)
+            if not self.done():
+                raise errors.TimeoutError(f"no result of {self._what} after {timeout} s")
+            values = [self._failures.get(i, value) for i, value in enumerate(self._values)]
+            return values[0] if self._single else values
+        return self.result(timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The value, when it is there. Raises RemoteError, CompositeError, TaskAborted or TimeoutError."""
+        try:
+            return super().result(_seconds(timeout))
+        except CancelledError:
+            raise errors.TaskAborted(f"{self._what} was aborted before it started") from None
+
+    @property
+    def r(self) -> Any:
+        """The value; waits for it."""
+        return self.get()
+
+    def get_dict(self, timeout: float | None = None) -> dict[int | None, Any]:
+        """The values by engine.
+
+        Raises:
+            ValueError: an engine ran several parts.
+        """
+        value = self.get(timeout)
+        values = [value] if self._single else self._values
+        ids = [part.engine_id for part in self._parts]
+        for id in ids:
+            if ids.count(id) > 1:
+                raise ValueError(f"no dict can be made of it: engine {id} ran {ids.count(id)} parts of {self._what}")
+        if self._per_item:
+            values = [values[part.start : part.start + part.size] for part in self._parts]
+        return dict(zip(ids, values, strict=True))
+
+    @property
+    def result_dict(self) -> dict[int | None, Any]:
+        """As ``get_dict()``."""
+        return self.get_dict()
+
+    def wait(self, timeout: float | None = None, return_when: str | None = None) -> Any:
+        """Wait until it is there, or for ``timeout`` seconds.
+
+        Returns:
+            whether it is; with ``return_when``, as ``concurrent.futures.wait`` on ``split()``: what is done and what is not.
+        """
+        timeout = _seconds(timeout)
+        if return_when in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
+            return wait_for(self.split(), timeout, return_when)
+        super().wait(timeout)
+        return self.done()
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._ordered:
+            yield from super().__iter__()
+            return
+        taken = 0
+        while taken < len(self._values):
+            with self._condition:
+                while len(self._order) <= taken or not self._done[self._order[taken]]:
+                    self._condition.wait()
+            index = self._order[taken]
+            taken += 1
+            error = self._failures.get(index)
+            if error is not None and not self._keep_going:
+                raise error
+            yield self._values[index] if error is None else error
+
+    def __getitem__(self, key: int | slice | str) -> Any:
+        """Values by index (they have to be there), metadata by name."""
+        if isinstance(key, str):
+            found = [data[key] for data in self._all_metadata()]
+            return found[0] if self._single else found
+        if not self.done():
+            raise errors.TimeoutError("result not ready")
+        chosen = list(range(len(self._values)))[key]
+        for index in [chosen] if isinstance(chosen, int) else chosen:
+            if index in self._failures and not self._keep_going:
+                raise self._failures[index]
+        if isinstance(self._value, (list, tuple)) and len(self._value) == len(self._values):
+            return self._value[key]
+        return self._values[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in METADATA:
+            return self[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    # -- what is known of its tasks ----------------------------------------------------------------------------------
+
+    @property
+    def msg_ids(self) -> list[str]:
+        """The ids of its tasks."""
+        return [part.msg_id for part in self._parts]
+
+    @property
+    def engine_ids(self) -> list[int | None]:
+        """For each part the engine that ran it, or is to run it."""
+        return [part.engine_id for part in self._parts]
+
+    @property
+    def metadata(self) -> Any:
+        """Facts about its run: one Metadata, or a list with one for each part."""
+        found = self._all_metadata()
+        return found[0] if self._single and found else found
+
+    def _all_metadata(self) -> list[Metadata]:
+        return [self._metadata_of(part) for part in self._parts]
+
+    def _metadata_of(self, part: Part) -> Metadata:
+        started = seconds = 0.0
+        if part.outcome is not None:
+            started, seconds = part.outcome[5], part.outcome[6]
+        facts = part.facts
+        pid, host = facts.get("pid"), facts.get("host")
+        return Metadata(
+            msg_id=part.msg_id,
+            submitted=self._submitted,
+            started=started or None,
+            completed=started + seconds if started else None,
+            received=part.received,
+            engine_id=part.engine_id,
+            engine_uuid=f"{host}-{pid}" if pid is not None else None,
+            host=host,
+            pid=pid,
+            peak_memory=facts.get("peak_memory"),
+            status=None if not part.done else "ok" if part.error is None else "error",
+            pyerr=part.error,
+            pyout=facts.get("pyout"),
+            stdout=facts.get("stdout", ""),
+            stderr=facts.get("stderr", ""),
+            after=[],
+            follow=[],
+        )
+
+    @property
+    def progress(self) -> int:
+        """How many of its parts have ended; of a map: how many items."""
+        return sum(part.size if self._per_item else 1 for part in self._parts if part.done)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was submitted, or until it was there."""
+        return (self._received if self.done() and self._received else time()) - self._submitted
+
+    @property
+    def serial_time(self) -> float:
+        """Seconds that its parts took in all."""
+        return sum(part.outcome[6] for part in self._parts if part.outcome is not None)
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds from submission to the arrival of the last part."""
+        return max((part.received or 0.0 for part in self._parts), default=self._submitted) - self._submitted
+
+    @property
+    def sent(self) -> bool:
+        """Whether arguments may be changed. Always: they were copied by the call."""
+        return True
+
+    def wait_for_send(self, timeout: float | None = None) -> None:
+        """Wait until arguments may be changed: they may."""
+
+    wait_on_send = wait_for_send
+
+    def wait_for_output(self, timeout: float | None = None) -> bool:
+        """Wait until all it printed is there: it comes with the results."""
+        return bool(self.wait(timeout))
+
+    def display_outputs(self) -> None:
+        """Print what its parts printed, each line with its engine."""
+        for part in self._parts:
+            for name in ("stdout", "stderr"):
+                stream = getattr(sys, name)
+                for line in part.facts.get(name, "").splitlines():
+                    stream.write(f"[{name}:{part.engine_id}] {line}\n")
+            if part.facts.get("pyout"):
+                sys.stdout.write(f"Out[{part.engine_id}]: {part.facts['pyout']}\n")
+
+    def wait_interactive(self, interval: float = 0.1, timeout: float | None = None) -> bool:
+        """Wait, and show progress on stderr; by tqdm, where that is installed."""
+        until = None if _seconds(timeout) is None else monotonic() + (timeout or 0.0)
+        total = len(self._values) if self._per_item else len(self._parts)
+        show = _progress_bar(total, self._what)
+        while True:
+            left = None if until is None else until - monotonic()
+            done: bool = self.wait(max(0.0, interval if left is None else min(interval, left)))
+            show(self.progress, done or (left is not None and left <= 0))
+            if done or (left is not None and left <= 0):
+                return done
+
+    # -- control and pieces ------------------------------------------------------------------------------------------
+
+    def abort(self) -> bool:
+        """Take back those of its tasks that have not started.
+
+        Returns:
+            whether that were all.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        if self.done():
+            raise RuntimeError(f"{self._what} cannot be aborted: it has ended")
+        return self.cancel()
+
+    def split(self) -> tuple[ViewResult, ...]:
+        """A result for each part."""
+        if len(self._parts) == 1:
+            return (self,)
+        return tuple(ViewResult.of_parts([(self, part)], single=True) for part in self._parts)
+
+    @classmethod
+    def join(cls, *results: ViewResult) -> ViewResult:
+        """One result of several; the opposite of ``split``."""
+        if not results:
+            raise ValueError("at least one result is needed to join")
+        if len(results) == 1:
+            return results[0]
+        return cls.of_parts([(result, part) for result in results for part in result._parts], single=False)
+
+    @classmethod
+    def of_parts(cls, chosen: Iterable[tuple[ViewResult, Part]], single: bool) -> ViewResult:
+        """A result that follows parts of others."""
+        chosen = list(chosen)
+        first = chosen[0][0]
+        parts = []
+        for at, (_, part) in enumerate(chosen):
+            copy = Part(at, 1, part.target)
+            copy.msg_id = part.msg_id
+            parts.append(copy)
+        made = cls(first._connection, first._what, parts, single=single, submitted_at=first._submitted)
+        made._ids = [int(part.msg_id) for part in parts]
+        for (origin, part), copy in zip(chosen, parts, strict=True):
+            origin._follow(part, made._follower(origin, copy))
+        return made
+
+    def _follower(self, origin: ViewResult, mine: Part) -> Callable[[Part], None]:
+        def end(theirs: Part) -> None:
+            mine.facts = theirs.facts
+            assert theirs.outcome is not None
+            value = theirs.value if origin._per_item else (theirs.value or [None])[0]
+            self._end_part(mine, theirs.outcome, [value], theirs.error)
+
+        return end
+
+    def _follow(self, part: Part, follower: Callable[[Part], None]) -> None:
+        with self._guard:
+            if not part.done:
+                part.followers.append(follower)
+                return
+        follower(part)
+
+    def __repr__(self) -> str:
+        state = "pending" if not self.done() else "finished" if self.successful() else "failed"
+        return f"<{type(self).__name__}({self._what}): {state}>"
+
+
+#: what metadata has, as attributes of a result as well
+METADATA = frozenset(
+    {
+        "msg_id",
+        "submitted",
+        "started",
+        "completed",
+        "received",
+        "engine_id",
+        "engine_uuid",
+        "host",
+        "pid",
+        "peak_memory",
+    }
+    | {"status", "pyerr", "pyout", "stdout", "stderr", "after", "follow"}
+)
+
+
+def _place(facts: dict[str, Any]) -> dict[str, Any]:
+    return {key: facts[key] for key in ("pid", "host") if key in facts}
+
+
+def _of_report(report: bytes, evalue: str | None, info: dict[str, Any]) -> errors.RemoteError:
+    exc, name, args, text, _ = load_report(report)
+    remote = errors.RemoteError(name, args if evalue is None else evalue, text, info)
+    remote.__cause__ = exc
+    return remote
+
+
+def _seconds(timeout: float | None) -> float | None:
+    return None if timeout is None or timeout < 0 else timeout
+
+
+def _progress_bar(total: int, what: str) -> Callable[[int, bool], None]:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+
+        def show(progress: int, end: bool) -> None:
+            sys.stderr.write(f"\r{what}: {progress} of {total}" + ("\n" if end else ""))
+            sys.stderr.flush()
+
+        return show
+    bar = tqdm(total=total, desc=what)
+
+    def update(progress: int, end: bool) -> None:
+        bar.update(progress - bar.n)
+        if end:
+            bar.close()
+
+    return update
+
+
+__all__ = ["Part", "ViewResult"]
