@@ -22,7 +22,7 @@ from zexec.client import Client, ClosedError
 from zexec.local import local_client
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, broken
-from zexec.pool import default_processes
+from zexec.pool import default_processes, speaks_as
 from zexec.result import AsyncResult, MapResult
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _finish_all() -> None:
 threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
 
 
+@speaks_as("ProcessPoolExecutor")
 class _Calls:
     """The calls of an Executor, with options bound to them."""
 

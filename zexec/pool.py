@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.util import Finalize
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zexec.client import Client, ClosedError
@@ -50,6 +50,19 @@ def cpu_count() -> int:
     return count or 1
 
 
+def speaks_as(name: str) -> Callable[[type[T]], type[T]]:
+    """Have Python's own complaints about arguments name the class that users know, not the base that holds the methods."""
+
+    def rename(cls: type[T]) -> type[T]:
+        for attribute in vars(cls).values():
+            if isinstance(attribute, FunctionType):
+                attribute.__qualname__ = f"{name}.{attribute.__name__}"
+        return cls
+
+    return rename
+
+
+@speaks_as("Pool")
 class _Calls:
     """The calls of a Pool, with options bound to them."""
 

@@ -16,8 +16,9 @@ class Bell:
         os.set_blocking(self._write, False)
         self._epoll = select.epoll()
         self._epoll.register(self._read, select.EPOLLIN)
-        #: keeps a late ring away from a descriptor that is closed, and may be somebody else's by now
-        self._lock = threading.Lock()
+        #: keeps a late ring away from a descriptor that is closed, and may be somebody else's by now; reentrant, because a
+        #: collection inside may end a pool, and that rings
+        self._lock = threading.RLock()
         self._closed = False
 
     def watch(self, fd: int) -> None:
