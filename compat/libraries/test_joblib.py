@@ -34,7 +34,7 @@ DIFFERENCES = {
 
 def run(selected: str, **env: str) -> str:
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, "-q", "-p", "compat.libraries.joblib_plugin"]
-    command += ["-p", "no:cacheprovider", "-W", "ignore", "-k", selected, "--pyargs", "joblib.test.test_parallel"]
+    command += ["-p", "no:cacheprovider", "--disable-warnings", "-k", selected, "--pyargs", "joblib.test.test_parallel"]
     env = {**os.environ, "PYTHONPATH": ROOT, **env}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

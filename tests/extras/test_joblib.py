@@ -130,6 +130,8 @@ def test_inputs_are_drawn_as_results_come() -> None:
 
 @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
 def test_generators(return_as: str) -> None:
+    if return_as == "generator_unordered" and joblib.__version__.startswith("1.3."):
+        pytest.skip("joblib has that since 1.4")
     results = Parallel(return_as=return_as)(delayed(pow)(n, 2) for n in range(50))
     assert sorted(results) == [n * n for n in range(50)]
 
