@@ -223,6 +223,22 @@ def test_break_on_death() -> None:
     assert not desk.s.fleet.engines
 
 
+def test_break_on_death_also_before_an_engine_is_up() -> None:
+    desk = Desk(2, break_on_death=True, up=False)
+    (task,) = desk.submit(1)
+    desk.down(1)
+    assert desk.s.broken
+    assert desk.settled == {task.id: BROKEN}
+
+
+def test_a_hail_of_kills_does_not_break_a_cluster_that_has_been_up() -> None:
+    desk = Desk(1)
+    for serial in range(1, 50):
+        desk.down(serial)
+    assert not desk.s.broken
+    assert desk.started[-1] == (0, 50)
+
+
 def test_leaving_is_not_dying() -> None:
     desk = Desk(1, break_on_death=True, allowance=1)
     desk.submit(1)
