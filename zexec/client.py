@@ -207,6 +207,11 @@ class Client:
         self._closed = self._foreign = True
 
     @property
+    def foreign(self) -> bool:
+        """Whether this process is a fork of the one that made the client."""
+        return self._foreign
+
+    @property
     def broken(self) -> Any:
         """Why nothing can run any more, or None."""
         return self._link.broken()

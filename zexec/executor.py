@@ -53,8 +53,9 @@ _unfinished: weakref.WeakSet[Client] = weakref.WeakSet()
 def _finish_all() -> None:
     """Before the interpreter exits: executors finish their work, as in the stdlib."""
     for client in list(_unfinished):
-        client.close()
-        client.join()
+        if not client.foreign:
+            client.close()
+            client.join()
 
 
 # As the stdlib's executors: runs before threads are joined and before ``atexit``.
@@ -69,6 +70,9 @@ class _Calls:
 
     def _started(self) -> Client:
         raise NotImplementedError
+
+    def _has_other_submit(self) -> bool:
+        return False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Run ``fn(*args, **kwargs)`` on an engine.
@@ -116,6 +120,9 @@ class _Calls:
                 raise ValueError("buffersize must be None or > 0")
         if self._options.timeout is not None:
             chunksize = 1  # a time-out is per item
+        if buffersize is None and not return_exceptions and self._has_other_submit():
+            # Somebody has put a submit of their own in its place, to count or to wrap calls, and expects map to use it.
+            return stdlib.ProcessPoolExecutor.map(self, fn, *iterables, timeout=timeout, chunksize=chunksize)  # type: ignore[arg-type]
         deadline = None if timeout is None else monotonic() + timeout
         # Items of a single iterable need no tuples around them: a quarter of the bytes, and of the time.
         star = len(iterables) != 1
@@ -246,6 +253,9 @@ class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
         self._shutdown_thread = False
         self._client: Client | None = None
         self._finalizer: Any = None
+
+    def _has_other_submit(self) -> bool:
+        return "submit" in self.__dict__ or type(self).submit is not _Calls.submit
 
     # -- what libraries and tests read -------------------------------------------------------------------------------
 

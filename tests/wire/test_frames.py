@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pickle
 import random
 import struct
@@ -158,11 +157,10 @@ DAMAGED = {
     "digest without bytes": encode(Tasks(0, [], [(None, b"", True)])),  # type: ignore[list-item]
     "tasks of no function": [start("T") + struct.pack("<qIIIII?", 0, 1, 0, 0, 0, 0, False) + bytes(5)],
     "a frame that did not come": encode(Results([(0, OK, b"x" * INLINE, 0.0, 0.0)]))[:1],
-    "greeting with a text for a number": [start("H") + json.dumps(["1", 0, 1, "h", None, "T"]).encode()],
-    "greeting with a truth for a number": [start("H") + json.dumps([True, 0, 1, "h", None, "T"]).encode()],
-    "greeting with too few fields": [start("H") + json.dumps([1, 0, 1, "T"]).encode()],
-    "greeting on an unknown channel": [start("H") + json.dumps([1, 0, 1, "h", None, "Z"]).encode()],
-    "greeting with a list for a channel": [start("H") + json.dumps([1, 0, 1, "h", None, []]).encode()],
+    "greeting with too few fields": [start("H") + struct.pack("<qqq", 1, 0, 1)],
+    "greeting on an unknown channel": [start("H") + struct.pack("<qqqqc", 1, 0, 1, -1, b"Z") + b"h"],
+    "greeting with an impossible allowance": [start("H") + struct.pack("<qqqqc", 1, 0, 1, -2, b"T") + b"h"],
+    "greeting of a host that is no text": [start("H") + struct.pack("<qqqqc", 1, 0, 1, -1, b"T") + b"\xff"],
     "greeting that is no list": [start("H") + b'{"serial": 1}'],
     "greeting nested without end": [start("H") + b"[" * 1_000_000],
     "greeting with a number of a million digits": [start("H") + b"[" + b"9" * 1_000_000 + b"]"],

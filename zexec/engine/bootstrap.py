@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -50,3 +51,7 @@ def serve(spec: EngineSpec, initializer: Callable[..., Any] | None, initargs: tu
     except Exception:
         # The hub has been told why; a traceback on stderr would only say it again.
         raise SystemExit(1) from None
+    finally:
+        # What multiprocessing does next is to wait for child processes. Those of an executor that a task has left open leave
+        # when threads are shut down, which multiprocessing does after that: so do it here first, as at an interpreter's end.
+        threading._shutdown()  # type: ignore[attr-defined]

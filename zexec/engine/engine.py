@@ -107,9 +107,9 @@ class Engine:
     def run(self, initialize: Callable[[], None]) -> None:
         """Serve until told to stop. Returns when the engine may leave."""
         # Before anything of the user's can run: afterwards it may be too late.
-        parent = parent_process()
-        if parent is not None:
-            _die_with(parent.sentinel)
+        sentinel = _parent_sentinel()
+        if sentinel is not None:
+            _die_with(sentinel)
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was blocked while this process came to be
         self._io.start()
@@ -219,9 +219,8 @@ class Engine:
         control.send(Hello(self.info, "C"))
         channel = control.fileno()
         bell.watch(channel)
-        parent = parent_process()
-        sentinel = parent.sentinel if parent is not None else -1
-        if parent is not None:
+        sentinel = _parent_sentinel()
+        if sentinel is not None:
             bell.watch(sentinel)
         quiet = 0
         while not self._leaving:
@@ -252,6 +251,12 @@ class Engine:
 
     def _is_orphan(self) -> bool:
         return self.spec.parent is not None and os.getppid() != self.spec.parent
+
+
+def _parent_sentinel() -> int | None:
+    """What becomes readable when the parent has gone; None where the context that started this process gives none."""
+    parent = parent_process()
+    return getattr(parent, "sentinel", None)
 
 
 def _die_with(sentinel: int) -> None:

@@ -141,12 +141,10 @@ class LocalLauncher:
             return
         engine.killed = engine.killed or reason
         try:
-            if force:
-                engine.process.kill()
-            else:
-                engine.process.terminate()
-                # A stopped process keeps that for later.
-                os.kill(engine.process.pid, signal.SIGCONT)
+            # By its pid: a foreign context's processes need not have a ``kill``.
+            os.kill(engine.process.pid, signal.SIGKILL if force else signal.SIGTERM)
+            # A stopped process keeps a SIGTERM for later.
+            os.kill(engine.process.pid, signal.SIGCONT)
         except ProcessLookupError:
             pass
 

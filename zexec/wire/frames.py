@@ -5,7 +5,7 @@ A message is one frame of header, then the large payloads as frames of their own
     [version byte][kind byte][body]  [large payload] [large payload] ...
 
 The body of the frequent kinds is columns of numbers, packed by ``struct``, then the small payloads one after the other: so a
-bulk of small tasks is one frame, and what a field may be is settled by its column. The rare kinds are JSON.
+bulk of small tasks is one frame, and what a field may be is settled by its column.
 
 Nothing here can run code, and nothing takes more memory than a small multiple of the bytes that came (below 40): each count is
 held against the length of the header before anything is made of it. A pickle could promise neither: one opcode with a
@@ -16,7 +16,6 @@ ProtocolError; what it returns has the types that ``messages.py`` says, so that 
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise, repeat
@@ -75,7 +74,7 @@ def decode(frames: Sequence[Frame]) -> Message:
     except ProtocolError:
         raise
     except Exception as e:
-        # No frames, columns that end too early, JSON that is none or is nested without end, text that is no UTF-8: it is
+        # No frames, columns that end too early, text that is no UTF-8: it is
         # all the same to us.
         raise ProtocolError(f"a damaged message: {type(e).__name__}: {e}") from e
     raise ProtocolError(
@@ -283,19 +282,22 @@ def _unpack_revoke(header: bytes, frames: Sequence[Frame]) -> Revoke:
     return Revoke(seqs)
 
 
+#: serial, place, pid, allowance (-1 for none), channel; the host's name follows
+_GREETING = struct.Struct("<qqqqc")
+
+
 def _pack_hello(m: Hello, extra: list[Frame]) -> tuple[bytes, ...]:
     i = m.info
-    return _HELLO, json.dumps([i.serial, i.id, i.pid, i.host, i.allowance, m.channel]).encode()
+    allowance = -1 if i.allowance is None else i.allowance
+    return _HELLO, _GREETING.pack(i.serial, i.id, i.pid, allowance, m.channel.encode()), i.host.encode()
 
 
 def _unpack_hello(header: bytes, frames: Sequence[Frame]) -> Hello:
-    *numbers, host, allowance, channel = json.loads(header[2:])
-    serial, id, pid = numbers
-    if [type(field) for field in (serial, id, pid, host)] != [int, int, int, str]:
-        raise ProtocolError("a greeting with fields of other types")
-    if type(allowance) not in (int, type(None)) or channel not in ("T", "C"):
-        raise ProtocolError("a greeting with fields of other types")
-    return Hello(EngineInfo(serial, id, pid, host, allowance), channel)
+    serial, id, pid, allowance, channel = _GREETING.unpack_from(header, 2)
+    if channel not in (b"T", b"C") or allowance < -1:
+        raise ProtocolError("a greeting with impossible fields")
+    host = str(memoryview(header)[2 + _GREETING.size :], "utf-8")
+    return Hello(EngineInfo(serial, id, pid, host, None if allowance < 0 else allowance), channel.decode())
 
 
 def _start(kind: str) -> bytes:
