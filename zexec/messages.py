@@ -31,6 +31,8 @@ BROKEN = 8  #: the cluster cannot run tasks any more; detail is a Death or text
 TERMINATED = 9  #: the cluster was terminated with the task open
 NO_ENGINE = 10  #: none of the task's targets exists; detail is text
 LOCAL = 11  #: never left the client; detail is the exception
+IMPOSSIBLE = 12  #: what it waited for can never be; detail is text
+WAITED = 13  #: what it waited for has not come in time; detail is text
 
 FAILED_REMOTELY = frozenset({ERROR, ARGUMENTS, RESULT, PARTIAL})
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from zexec.core.dependencies import End, Needs
 from zexec.messages import Death, ResultRecord, Task
 
 
@@ -14,6 +15,23 @@ class Submitted:
     """Tasks to run, in the order in which they should start."""
 
     tasks: Sequence[Task]
+
+
+@dataclass(slots=True)
+class SubmittedAfter:
+    """A task to run when others have ended. ``ended``: how those of them ended of which whoever submits has heard."""
+
+    task: Task
+    needs: Needs
+    ended: Mapping[int, End]
+
+
+@dataclass(slots=True)
+class ParentEnded:
+    """Whoever submitted a task that waits has heard of the end of one that it waits for."""
+
+    task_id: int
+    end: End
 
 
 @dataclass(slots=True)
@@ -106,6 +124,8 @@ class Tick:
 
 Event = (
     Submitted
+    | SubmittedAfter
+    | ParentEnded
     | EngineUp
     | EngineDown
     | Ran

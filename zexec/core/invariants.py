@@ -27,6 +27,9 @@ def check(s: Scheduler, decided: bool = False) -> None:
             assert task.id not in held, "two engines hold the same task"
             held[task.id] = task
     waiting = _check_queues(s)
+    s.depending.check(s.tasks)
+    assert not {task.id for task in s.depending} & set(waiting)
+    waiting.update((task.id, task) for task in s.depending)
     # Every open task is in exactly one place, and nothing else is anywhere.
     assert not set(waiting) & set(held)
     assert set(waiting) | set(held) == set(s.tasks)

@@ -41,6 +41,7 @@ from zexec.core import events as ev
 from zexec.core import stealing
 from zexec.core.costs import HOLD, Costs
 from zexec.core.deadlines import Deadlines
+from zexec.core.dependencies import Dependencies
 from zexec.core.engines import LEAVING, STARTING, UP, Engine
 from zexec.core.fleet import Fleet
 from zexec.core.log import Log
@@ -50,6 +51,7 @@ from zexec.messages import (
     BROKEN,
     CANCELLED,
     DIED,
+    IMPOSSIBLE,
     NO_ENGINE,
     OK,
     REVOKING,
@@ -57,6 +59,7 @@ from zexec.messages import (
     SETTLED,
     TERMINATED,
     TIMEOUT,
+    WAITED,
     WAITING,
     ResultRecord,
     Task,
@@ -118,6 +121,8 @@ class Scheduler:
         self.ready = ReadyQueue()
         #: those that wait and have targets
         self.pinned = PinnedQueues()
+        #: those that wait for other tasks
+        self.depending = Dependencies()
         self.costs = Costs()
         self.deadlines = Deadlines(self._is_held)
         self._failed_starts = 0
@@ -129,6 +134,8 @@ class Scheduler:
         self._log = Log()
         self._handlers: dict[type, Callable[[float, Any], None]] = {
             ev.Submitted: self._on_submitted,
+            ev.SubmittedAfter: self._on_submitted_after,
+            ev.ParentEnded: self._on_parent_ended,
             ev.EngineUp: self._on_engine_up,
             ev.EngineDown: self._on_engine_down,
             ev.Ran: self._on_ran,
@@ -158,6 +165,8 @@ class Scheduler:
         """Hand out what can be handed out; return everything that is to be done since the last call."""
         if not self.broken and not self.terminated:
             self._assign(now)
+            if self.depending:
+                self._release(now)
             if self.fleet.loaded:
                 self._steal(now)
             if self.fleet.vacant:
@@ -170,6 +179,9 @@ class Scheduler:
     def next_deadline(self) -> float | None:
         """When a Tick is due, or None."""
         due = self.deadlines.next()
+        if self.depending:
+            late = self.depending.next()
+            due = late if due is None or (late is not None and late < due) else due
         look = stealing.look_at(self.fleet, self._is_eager())
         if look is None or (due is not None and due < look):
             return due
@@ -218,6 +230,8 @@ class Scheduler:
         if task is None:
             return "it has ended, or was never submitted here"
         fleet = self.fleet
+        if task_id in self.depending:
+            return f"it waits for the tasks {self.depending.awaited(task_id)}"
         if task.state is WAITING:
             engines = f"{fleet.up} engines are up and have no room, {fleet.starting} are starting"
             if task.targets is None:
@@ -257,6 +271,56 @@ class Scheduler:
                 self._pin(now, targets, some)
         else:
             self.ready.extend(tasks)
+
+    def _on_submitted_after(self, now: float, event: ev.SubmittedAfter) -> None:
+        task = event.task
+        self._log.add(now, "submitted, after others", None, (task.id,))
+        if task.id in self.tasks:
+            raise InvalidTransition(f"task {task.id} was submitted before")
+        self.tasks[task.id] = task
+        if self.broken:
+            self._settle(now, task, BROKEN, detail=self.broken)
+        elif self.terminated or self.finished:
+            self._settle(now, task, TERMINATED)
+        else:
+            self.depending.add(now, task, event.needs, event.ended)
+            self._look_at(now, task.id)
+
+    def _on_parent_ended(self, now: float, event: ev.ParentEnded) -> None:
+        for child in self.depending.ended(event.task_id, event.end):
+            self._look_at(now, child)
+
+    def _release(self, now: float) -> None:
+        """Tasks have ended, and are in the actions: let go those that waited for them. Their ends may let go others."""
+        at = 0
+        while at < len(self._actions):
+            action = self._actions[at]
+            at += 1
+            if type(action) is act.SettleBulk:
+                ends = [(task.id, (True, action.engine)) for task, _ in action.pairs]
+            elif type(action) is act.Settle:
+                ends = [(action.task.id, (action.status == OK, action.engine))]
+            else:
+                continue
+            for parent, end in ends:
+                for child in self.depending.ended(parent, end):
+                    self._look_at(now, child)
+        self._assign(now)
+
+    def _look_at(self, now: float, task_id: int) -> None:
+        """If a task waits for others no more, queue it, or say that it can never run."""
+        ripe = self.depending.ripe(task_id)
+        if ripe is None:
+            return
+        task, why, targets = ripe
+        if why is not None:
+            self._settle(now, task, IMPOSSIBLE, detail=why)
+            return
+        task.targets = targets
+        if targets is None:
+            self.ready.extend((task,))
+        else:
+            self._pin(now, targets, [task])
 
     def _pin(self, now: float, targets: frozenset[int], tasks: list[Task]) -> None:
         if any(0 <= id < self.places for id in targets):
@@ -504,6 +568,9 @@ class Scheduler:
             self.deadlines.add(now + task.timeout, "timeout", event.serial, event.seq)
 
     def _on_tick(self, now: float, event: ev.Tick) -> None:
+        if self.depending:
+            for late in self.depending.expire(now):
+                self._settle(now, late, WAITED, detail="what it waited for has not ended in time")
         for what, serial, seq in self.deadlines.expire(now):
             engine = self.fleet.engines[serial]
             task = engine.held[seq]
@@ -651,7 +718,10 @@ class Scheduler:
             self._take_back(now, engine, [task.seq])
 
     def _cancel_waiting(self, now: float, task: Task) -> None:
-        if task.targets is None:
+        if task.id in self.depending:
+            self.depending.drop(task.id)
+            self._settle(now, task, CANCELLED)
+        elif task.targets is None:
             self._settle(now, task, CANCELLED)
             self.ready.left()
         else:
@@ -667,7 +737,7 @@ class Scheduler:
     def _on_cancel_all(self, now: float, event: ev.CancelAll) -> None:
         # What runs, or would run if engines were up already, goes on: in the stdlib too, the first tasks are beyond recall
         # from the moment they are submitted, and its users count on that.
-        waiting = [*self.ready, *self.pinned]
+        waiting = [*self.ready, *self.pinned, *self.depending]
         for task in waiting[self.fleet.starting + len(self.fleet.idle) :]:
             self._cancel_waiting(now, task)
         for engine in self.fleet.engines.values():
@@ -707,6 +777,7 @@ class Scheduler:
             self._kill(engine, reason)
         self.ready = ReadyQueue()
         self.pinned = PinnedQueues()
+        self.depending = Dependencies()
         self._settle_each(now, list(self.tasks.values()), status, detail)
 
     def _wind_up(self) -> None:

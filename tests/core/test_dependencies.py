@@ -1,0 +1,305 @@
+"""Tasks that wait for others: every decision by hand, then under any events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from tests.core.test_machine import FUNCTIONS, SchedulerMachine
+from tests.core.test_machine import TestSchedulerMachine as Plain
+from tests.helpers.desk import LONG, Desk, F, ids
+from zexec.core import actions as act
+from zexec.core import events as ev
+from zexec.core.dependencies import Condition, Needs
+from zexec.messages import CALL, CANCELLED, DIED, ERROR, IMPOSSIBLE, OK, TERMINATED, WAITED, Task
+
+
+class Waiters(Desk):
+    """A desk that also submits tasks after others."""
+
+    def after(self, *parents: Task, where: bool = False, patience: float | None = None, **how: Any) -> Task:
+        """A task after these; ``where``: on their engine."""
+        targets = how.pop("targets", None)
+        condition = Condition(frozenset(ids(list(parents))), **how)
+        needs = Needs(None if where else condition, condition if where else None, patience)
+        task = Task(next(self.ids), F, CALL, b"", targets=None if targets is None else frozenset(targets))
+        ended = {id: (status == OK, -1) for id, status in self.settled.items()}
+        self.tell(ev.SubmittedAfter(task, needs, ended))
+        return task
+
+    def run_all(self, status: int = OK) -> None:
+        """Engines run what they were sent until nothing is left."""
+        while self.s.tasks:
+            before = len(self.settled)
+            for serial, engine in list(self.s.fleet.engines.items()):
+                if engine.held:
+                    self.ran(serial, *engine.held, status=status)
+            assert len(self.settled) > before, [self.s.explain(id) for id in self.s.tasks]
+
+
+def sent(desk: Desk) -> list[int]:
+    return [id for _, tasks in desk.sent for id in tasks]
+
+
+def test_a_chain_runs_in_order() -> None:
+    desk = Waiters(3)
+    chain = desk.submit(1)
+    for _ in range(100):
+        chain.append(desk.after(chain[-1]))
+    desk.run_all()
+    assert sent(desk) == ids(chain)
+
+
+def test_a_diamond() -> None:
+    desk = Waiters(2)
+    (top,) = desk.submit(1)
+    left, right = desk.after(top), desk.after(top)
+    bottom = desk.after(left, right)
+    assert sent(desk) == [top.id]
+    desk.ran(1, 0) if desk.sent[0][0] == 1 else desk.ran(2, 0)
+    assert set(sent(desk)) == {top.id, left.id, right.id}
+    desk.run_all()
+    assert sent(desk)[-1] == bottom.id
+
+
+def test_fan_in_of_ten_thousand() -> None:
+    desk = Waiters(4)
+    parents = desk.submit(10_000)
+    last = desk.after(*parents)
+    assert desk.s.explain(last.id).startswith("it waits for the tasks [0, 1, 2")
+    # Without the invariants, which look at everything each time.
+    while desk.s.tasks:
+        for serial, engine in list(desk.s.fleet.engines.items()):
+            desk.s.handle(desk.now, ev.Ran(serial, [(seq, OK, b"", 0.0, 1e-5) for seq in engine.held]))
+        desk.actions += desk.s.decide(desk.now)
+    assert sent(desk)[-1] == last.id
+    assert not desk.s.depending
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "runs"),
+    [
+        ({}, OK, True),
+        ({}, ERROR, False),
+        ({"failure": True}, ERROR, True),
+        ({"success": False, "failure": True}, ERROR, True),
+        ({"success": False, "failure": True}, OK, False),
+    ],
+)
+def test_success_and_failure(how: dict[str, bool], status: int, runs: bool) -> None:
+    desk = Waiters(1)
+    (parent,) = desk.submit(1)
+    child = desk.after(parent, **how)
+    desk.ran(1, 0, status=status, seconds=LONG)
+    assert (child.id in sent(desk)) == runs
+    if not runs:
+        assert desk.settled[child.id] == IMPOSSIBLE
+
+
+def test_any_of_several() -> None:
+    desk = Waiters(1)
+    one, two, three = desk.submit(3, targets={0})
+    child = desk.after(one, two, three, all=False)
+    desk.ran(1, 0, status=ERROR, seconds=LONG)
+    assert child.id not in sent(desk)
+    desk.ran(1, 1, seconds=LONG)
+    desk.run_all()
+    assert desk.settled[child.id] == OK
+    assert sent(desk).index(child.id) > sent(desk).index(two.id)
+
+
+def test_any_of_none_that_succeeds() -> None:
+    desk = Waiters(1)
+    one, two = desk.submit(2)
+    child = desk.after(one, two, all=False)
+    desk.run_all(ERROR)
+    assert desk.settled[child.id] == IMPOSSIBLE
+
+
+def test_a_failure_ends_the_chain_behind_it() -> None:
+    desk = Waiters(2)
+    chain = desk.submit(1)
+    for _ in range(50):
+        chain.append(desk.after(chain[-1]))
+    desk.run_all(ERROR)
+    assert [desk.settled[task.id] for task in chain] == [ERROR] + [IMPOSSIBLE] * 50
+    (why,) = {a.detail for a in desk.all(act.Settle) if a.task is chain[1]}
+    assert why == f"task {chain[0].id} failed"
+
+
+def test_parents_that_die_or_are_cancelled_have_failed() -> None:
+    desk = Waiters(1)
+    one, two = desk.submit(2)
+    dead, aborted = desk.after(one), desk.after(two)
+    desk.tell(ev.CancelWanted(two.id))
+    assert (desk.settled[two.id], desk.settled[aborted.id]) == (CANCELLED, IMPOSSIBLE)
+    desk.down(1, started=0)
+    assert (desk.settled[one.id], desk.settled[dead.id]) == (DIED, IMPOSSIBLE)
+
+
+def test_cancelling_what_waits() -> None:
+    desk = Waiters(1)
+    (parent,) = desk.submit(1)
+    child = desk.after(parent)
+    grandchild = desk.after(child)
+    desk.tell(ev.CancelWanted(child.id))
+    assert (desk.settled[child.id], desk.settled[grandchild.id]) == (CANCELLED, IMPOSSIBLE)
+    assert desk.after(parent).id in desk.s.tasks
+    desk.tell(ev.CancelAll())
+    assert set(desk.s.tasks) == {parent.id}
+
+
+def test_parents_that_had_ended() -> None:
+    desk = Waiters(1)
+    (good,) = desk.submit(1)
+    desk.ran(1, 0, seconds=LONG)
+    assert desk.after(good).id in sent(desk)
+    desk.run_all()
+    assert desk.after().id in sent(desk)  # after nothing
+
+
+def test_a_parent_of_whose_end_the_client_hears_later() -> None:
+    """It has ended here, and the word is on its way: the client passes it on."""
+    desk = Waiters(1)
+    needs = Needs(Condition(frozenset({777})))
+    task = Task(next(desk.ids), F, CALL, b"")
+    desk.tell(ev.SubmittedAfter(task, needs, {}))
+    assert not desk.sent
+    desk.tell(ev.ParentEnded(777, (True, 0)))
+    assert desk.sent == [(1, [task.id])]
+    desk.tell(ev.ParentEnded(777, (True, 0)))  # said twice
+
+
+def test_follow_runs_where_they_ran() -> None:
+    desk = Waiters(3)
+    (parent,) = desk.submit(1, targets={1})
+    children = [desk.after(parent, where=True) for _ in range(3)]
+    desk.run_all()
+    assert all(
+        (2, [child.id]) in desk.sent or any(s == 2 and child.id in t for s, t in desk.sent) for child in children
+    )
+
+
+def test_follow_one_of_several() -> None:
+    desk = Waiters(3)
+    one, two = desk.submit(1, targets={0})[0], desk.submit(1, targets={1})[0]
+    child = desk.after(one, two, where=True, all=False)
+    desk.ran(2, 0, seconds=LONG)
+    assert desk.sent[-1] == (2, [child.id])
+
+
+def test_follow_what_ran_in_several_places_or_elsewhere() -> None:
+    desk = Waiters(3)
+    one, two = desk.submit(1, targets={0})[0], desk.submit(1, targets={1})[0]
+    both = desk.after(one, two, where=True)
+    elsewhere = desk.after(one, where=True, targets={2})
+    desk.run_all()
+    assert (desk.settled[both.id], desk.settled[elsewhere.id]) == (IMPOSSIBLE, IMPOSSIBLE)
+    details = {a.task.id: a.detail for a in desk.all(act.Settle)}
+    assert details[both.id] == "the tasks it follows ran on several engines: [0, 1]"
+
+
+def test_the_place_that_it_follows_to_is_filled_anew() -> None:
+    desk = Waiters(2)
+    (parent,) = desk.submit(1, targets={0})
+    child = desk.after(parent, where=True)
+    desk.ran(1, 0, seconds=LONG)
+    desk.clear()
+    desk.down(1, started=-1)
+    assert child.id not in desk.settled
+    ((_, serial),) = desk.started
+    desk.up(serial)
+    assert desk.sent == [(serial, [child.id])]
+
+
+def test_waiting_too_long() -> None:
+    desk = Waiters(1)
+    (parent,) = desk.submit(1)
+    child = desk.after(parent, patience=1.0)
+    patient = desk.after(parent)
+    desk.later(0.9)
+    assert child.id in desk.s.tasks
+    desk.later(0.2)
+    assert desk.settled[child.id] == WAITED
+    desk.run_all()
+    assert desk.settled[patient.id] == OK
+    assert desk.s.depending.next() is None
+
+
+def test_ends() -> None:
+    desk = Waiters(1)
+    (parent,) = desk.submit(1)
+    child = desk.after(parent)
+    desk.tell(ev.Closed())
+    assert not desk.s.finished  # it still has to run
+    desk.tell(ev.Terminated())
+    assert (desk.settled[parent.id], desk.settled[child.id]) == (TERMINATED, TERMINATED)
+    assert desk.after(parent).id in desk.settled
+
+
+class DependentMachine(SchedulerMachine):
+    """The scheduler's machine, with tasks that wait for any others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: dict[int, tuple[bool, int]] = {}
+        self.needs: dict[int, Needs] = {}
+
+    def perform(self, action: Any) -> None:
+        kind = type(action)
+        if kind is act.Settle:
+            self.ends[action.task.id] = (action.status == OK, action.engine)
+        elif kind is act.SettleBulk:
+            self.ends.update((task.id, (True, action.engine)) for task, _ in action.pairs)
+        elif kind is act.Send:
+            for task in action.tasks:
+                if task.id in self.needs:
+                    self.was_to_run(task, self.engines[action.serial].id)
+        super().perform(action)
+
+    def was_to_run(self, task: Task, place: int) -> None:
+        needs = self.needs[task.id]
+        for condition in (needs.after, needs.follow):
+            if condition is None or not condition.ids:
+                continue
+            counts = [id for id in condition.ids if id in self.ends and self.wanted(condition, self.ends[id][0])]
+            assert len(counts) == len(condition.ids) if condition.all else counts
+            if condition is needs.follow:
+                assert place in {self.ends[id][1] for id in counts}
+
+    def wanted(self, condition: Condition, ok: bool) -> bool:
+        return condition.success if ok else condition.failure
+
+    @precondition(lambda self: self.tasks)
+    @rule(
+        data=st.data(),
+        all=st.booleans(),
+        ends=st.sampled_from([(True, False), (True, False), (True, True), (False, True)]),
+        which=st.sampled_from(["after", "follow", "both"]),
+        patience=st.sampled_from([None, None, 0.1]),
+        pins=st.sampled_from([None, None, {0}, {0, 1}]),
+    )
+    def submit_after(self, data: Any, all: bool, ends: tuple[bool, bool], which: str, patience: Any, pins: Any) -> None:
+        def draw() -> Condition:
+            parents = data.draw(st.frozensets(st.sampled_from(sorted(self.tasks)), max_size=5))
+            return Condition(parents, all, *ends)
+
+        needs = Needs(draw() if which != "follow" else None, draw() if which != "after" else None, patience)
+        id = len(self.tasks)
+        task = self.tasks[id] = Task(
+            id, data.draw(st.sampled_from(FUNCTIONS)), CALL, b"", targets=None if pins is None else frozenset(pins)
+        )
+        self.needs[id] = needs
+        self.tell(ev.SubmittedAfter(task, needs, dict(self.ends)))
+
+    @rule(id=st.integers(100_000, 100_005), ok=st.booleans())
+    def hear_of_nobodys_parent(self, id: int, ok: bool) -> None:
+        self.tell(ev.ParentEnded(id, (ok, 0)))
+
+
+TestDependentMachine = DependentMachine.TestCase
+TestDependentMachine.settings = Plain.settings
+del Plain, SchedulerMachine
