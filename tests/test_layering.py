@@ -58,6 +58,7 @@ def under(name: str, packages: set[str]) -> bool:
 
 FACE = {
     "zexec.client",
+    "zexec.dependency",
     "zexec.executor",
     "zexec.imap",
     "zexec.joblib",

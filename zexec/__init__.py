@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from concurrent.futures import as_completed, wait
     from typing import Any
 
+    from zexec.dependency import Dependency
     from zexec.errors import (
         BrokenClusterError,
         CompositeError,
+        DependencyTimeout,
         EngineDied,
+        ImpossibleDependency,
         InitializerError,
         NotReadyError,
         RemoteError,
@@ -52,6 +55,9 @@ _WHERE = {
     "BrokenClusterError": "zexec.errors",
     "Client": "zexec.views.client",
     "CompositeError": "zexec.errors",
+    "Dependency": "zexec.dependency",
+    "DependencyTimeout": "zexec.errors",
+    "ImpossibleDependency": "zexec.errors",
     "DirectView": "zexec.views.direct",
     "EngineDied": "zexec.errors",
     "Executor": "zexec.executor",
@@ -84,9 +90,12 @@ __all__ = [
     "BrokenClusterError",
     "Client",
     "CompositeError",
+    "Dependency",
+    "DependencyTimeout",
     "DirectView",
     "EngineDied",
     "Executor",
+    "ImpossibleDependency",
     "InitializerError",
     "LoadBalancedView",
     "MapResult",

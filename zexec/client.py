@@ -18,7 +18,18 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from zexec.core.events import Broke, CancelAll, CancelWanted, CancelWithdrawn, Closed, Event, Terminated
+from zexec.core.dependencies import End, Needs
+from zexec.core.events import (
+    Broke,
+    CancelAll,
+    CancelWanted,
+    CancelWithdrawn,
+    Closed,
+    Event,
+    ParentEnded,
+    SubmittedAfter,
+    Terminated,
+)
 from zexec.messages import BROKEN, CALL, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, without_frames
@@ -275,7 +286,10 @@ class Client:
                 raise ClosedError
             self._open[task.id] = result
             self._kept = self._owner()
-            self._link.submit(task)
+            if options.after is None and options.follow is None:
+                self._link.submit(task)
+            else:
+                self._submit_after([task], options)
         return result
 
     def submit_map(
@@ -349,9 +363,43 @@ class Client:
             if tasks:
                 self._open.update(waiting)
                 self._kept = self._owner()
-                self._link.submit_bulk(tasks)
+                if options.after is None and options.follow is None:
+                    self._link.submit_bulk(tasks)
+                else:
+                    self._submit_after(tasks, options)
         for start, size, error in failed:
             sink(start, size, local_failure(without_frames(error, self.face)))
+
+    def _submit_after(self, tasks: Sequence[Task], options: Options) -> None:
+        from zexec.dependency import ends_of
+
+        wanted = [each for each in (options.after, options.follow) if each is not None]
+        parents = {id(parent): parent for each in wanted for parent in each.results}
+        ended: dict[int, End] = {}
+        pending = []
+        for parent in parents.values():
+            if parent.done():
+                ended.update(ends_of(parent))
+            elif parent._client is self or parent.done():
+                pending.append(parent)
+            else:
+                for task in tasks:
+                    del self._open[task.id]
+                raise ValueError(f"{parent!r} is of another pool: a task can only wait for those of its own")
+        after, follow = (None if each is None else each.condition() for each in (options.after, options.follow))
+        needs = Needs(after, follow, options.patience)
+        for task in tasks:
+            self._link.tell(SubmittedAfter(task, needs, ended))
+        # The hub sees their ends itself, unless it has seen them and the word is on its way to us just now.
+        for parent in pending:
+            parent.add_done_callback(self._tell_of_parent)
+
+    def _tell_of_parent(self, parent: AsyncResult) -> None:
+        from zexec.dependency import ends_of
+
+        for task_id, end in ends_of(parent).items():
+            if not self._ended:
+                self._link.tell(ParentEnded(task_id, end))
 
     def function(self, f: Callable[..., Any]) -> Function:
         """A callable as it travels. Raises what pickling it raises."""

@@ -168,6 +168,14 @@ class CompositeError(RemoteError):
             raise IndexError(f"no exception {excid}: there are {len(self.errors)}") from None
 
 
+class ImpossibleDependency(ZexecError):
+    """What the task was to wait for can never be: a task that it needed has failed, say."""
+
+
+class DependencyTimeout(TimeoutError, ZexecError):
+    """What the task was to wait for did not come in time."""
+
+
 class TaskAborted(ZexecError, concurrent.futures.CancelledError):
     """The task was aborted before it started."""
 

@@ -290,9 +290,23 @@ class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
         retries: int = 0,
         priority: int = 0,
         targets: int | Iterable[int] | None = None,
+        after: Any = None,
+        follow: Any = None,
+        patience: float | None = None,
     ) -> _Bound:
         """Bind options to calls: ``executor.options(retries=2).submit(f, x)``. As ``Pool.options``."""
-        return _Bound(self, Options.of(timeout=timeout, retries=retries, priority=priority, targets=targets))
+        return _Bound(
+            self,
+            Options.of(
+                timeout=timeout,
+                retries=retries,
+                priority=priority,
+                targets=targets,
+                after=after,
+                follow=follow,
+                patience=patience,
+            ),
+        )
 
     def _started(self) -> Client:
         """The client, with engines starting; made at the first call, as in the stdlib."""

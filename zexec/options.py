@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zexec.dependency import Dependency
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,10 @@ class Options:
     retries: int = 0
     priority: int = 0
     targets: frozenset[int] | None = None
+    after: Dependency | None = None
+    follow: Dependency | None = None
+    #: seconds that it may wait for those
+    patience: float | None = None
 
     @classmethod
     def of(
@@ -24,6 +31,9 @@ class Options:
         retries: int = 0,
         priority: int = 0,
         targets: int | Iterable[int] | None = None,
+        after: Any = None,
+        follow: Any = None,
+        patience: float | None = None,
     ) -> Options:
         """Check the values a user gave.
 
@@ -41,7 +51,19 @@ class Options:
             raise ValueError(f"retries must be 0 or more, not {retries!r}")
         if isinstance(priority, bool) or not isinstance(priority, int):
             raise TypeError(f"priority must be a whole number (higher runs first), not {priority!r}")
-        return cls(timeout, retries, priority, _targets(targets))
+        if after is None and follow is None and patience is None:
+            return cls(timeout, retries, priority, _targets(targets))
+        if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int | float)):
+            raise TypeError(f"patience must be a number of seconds or None, not {patience!r}")
+        if patience is not None and patience < 0:
+            raise ValueError(f"patience must be 0 seconds or more, not {patience!r}; None means no limit")
+        from zexec.dependency import Dependency
+
+        wanted = Dependency.of(after), Dependency.of(follow)
+        for each in wanted:
+            if each is not None and each.names:
+                raise KeyError(f"nothing is known here of task {each.names[0]!r}: give its result")
+        return cls(timeout, retries, priority, _targets(targets), *wanted, patience)
 
 
 def _targets(targets: Any) -> frozenset[int] | None:

@@ -17,6 +17,7 @@ from zexec.messages import (
     CANCELLED,
     DIED,
     ERROR,
+    IMPOSSIBLE,
     LOCAL,
     NO_ENGINE,
     OK,
@@ -24,6 +25,7 @@ from zexec.messages import (
     RESULT,
     TERMINATED,
     TIMEOUT,
+    WAITED,
     Death,
     Outcome,
 )
@@ -86,6 +88,10 @@ def error_of(outcome: Outcome, face: Face, what: str) -> BaseException:
         return errors.TerminatedError(f"the {face.name} was terminated before {what} had ended")
     if status == NO_ENGINE:
         return errors.NoEngineError(str(detail))
+    if status == IMPOSSIBLE:
+        return errors.ImpossibleDependency(f"{what} was not run: {detail}")
+    if status == WAITED:
+        return errors.DependencyTimeout(f"{what} was not run: {detail}")
     if status == BROKEN:
         return broken(detail, face)
     if status == LOCAL:

@@ -333,6 +333,9 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
         retries: int = 0,
         priority: int = 0,
         targets: int | Iterable[int] | None = None,
+        after: Any = None,
+        follow: Any = None,
+        patience: float | None = None,
     ) -> _Bound:
         """Bind options to calls: ``pool.options(timeout=5).map(f, xs)``.
 
@@ -342,11 +345,26 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
             retries: further attempts after a failure: an exception, a time-out or an engine's death.
             priority: tasks with a higher one start first.
             targets: numbers of the engines that may run it, 0 to ``processes - 1``.
+            after: results, or a Dependency, that it waits for: by default it runs when all of them are there and well, and fails
+                with ImpossibleDependency otherwise.
+            follow: as ``after``, and it runs on an engine that ran those.
+            patience: seconds that it waits for these, after which it fails with DependencyTimeout.
 
         Raises:
             TypeError, ValueError: a value that is no such thing.
         """
-        return _Bound(self, Options.of(timeout=timeout, retries=retries, priority=priority, targets=targets))
+        return _Bound(
+            self,
+            Options.of(
+                timeout=timeout,
+                retries=retries,
+                priority=priority,
+                targets=targets,
+                after=after,
+                follow=follow,
+                patience=patience,
+            ),
+        )
 
     @property
     def client(self) -> views.Client:

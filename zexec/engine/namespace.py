@@ -185,7 +185,7 @@ def set_state(f: types.FunctionType, state: Any) -> None:
 
 def builtins_of(f: types.FunctionType) -> dict[str, Any]:
     """The dict in which a function looks for what its globals lack."""
-    table: dict[str, Any] = f.__builtins__
+    table: dict[str, Any] = f.__builtins__  # type: ignore[attr-defined]
     return table
 
 

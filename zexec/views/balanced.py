@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from zexec.dependency import Dependency
 from zexec.options import Options
 from zexec.views import partition
 from zexec.views.client import Client
@@ -26,13 +27,20 @@ class LoadBalancedView(View):
         targets: the engines to choose from; None for all.
         retries: further attempts after a failure.
         priority: tasks with a higher one start first.
+        after: results, ids or a Dependency: a task runs when those are there; they have to be well, unless the Dependency says
+            otherwise, or it fails with ImpossibleDependency.
+        follow: as ``after``, and it runs on an engine that ran those.
+        timeout: with ``after`` or ``follow``, seconds that a task may wait for them, after which it fails with DependencyTimeout;
+            without, seconds that it may run.
     """
 
-    FLAGS = (*View.FLAGS, "retries", "priority")
+    FLAGS = (*View.FLAGS, "retries", "priority", "after", "follow")
 
     def __init__(self, client: Client, **flags: Any) -> None:
         self.retries = 0
         self.priority = 0
+        self.after: Any = None
+        self.follow: Any = None
         super().__init__(client, **flags)
 
     def set_flags(self, **flags: Any) -> View:
@@ -48,7 +56,18 @@ class LoadBalancedView(View):
 
     def _options(self) -> Options:
         targets = None if self.targets is None or self.targets == "all" else self.client.resolve(self.targets)
-        return Options.of(timeout=self.timeout, retries=self.retries, priority=self.priority, targets=targets)
+        after, follow = (Dependency.of(each) for each in (self.after, self.follow))
+        if after is None and follow is None:
+            return Options.of(timeout=self.timeout, retries=self.retries, priority=self.priority, targets=targets)
+        after, follow = (each and each.found(self.client.look_up) for each in (after, follow))
+        return Options.of(
+            retries=self.retries,
+            priority=self.priority,
+            targets=targets,
+            after=after,
+            follow=follow,
+            patience=self.timeout,
+        )
 
     def _apply(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], block: bool) -> Any:
         parcel = self.client.shipper.pack((args, kwargs))
@@ -64,7 +83,9 @@ class LoadBalancedView(View):
             start += size
         result = ViewResult(self.client._connection, name_of(f), parts, copy=self.copy, **how)
         if parts:
-            self.client.submit(result, function, parcels, [self._options()])
+            options = self._options()
+            result.after_ids, result.follow_ids = list(options.after or ()), list(options.follow or ())
+            self.client.submit(result, function, parcels, [options])
         return result
 
     def map(

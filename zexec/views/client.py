@@ -267,6 +267,14 @@ class Client:
             found.wait()
         return found
 
+    def look_up(self, msg_id: str) -> ViewResult:
+        """The result that a task is part of, for a Dependency.
+
+        Raises:
+            KeyError: nothing is known of it.
+        """
+        return self.get_result([msg_id], block=False)
+
     def wait(self, jobs: Jobs = None, timeout: float | None = -1) -> bool:
         """Wait until tasks have ended.
 

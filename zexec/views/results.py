@@ -115,6 +115,9 @@ class ViewResult(MapResult):
         self._guard = threading.Lock()
         #: indices of items in the order in which they arrived, if not ordered
         self._order: list[int] = []
+        #: ids of the tasks that it waits for
+        self.after_ids: list[str] = []
+        self.follow_ids: list[str] = []
         if submitted_at is not None:
             self._submitted = submitted_at
         if not self._values:
@@ -355,9 +358,17 @@ class ViewResult(MapResult):
             pyout=facts.get("pyout"),
             stdout=facts.get("stdout", ""),
             stderr=facts.get("stderr", ""),
-            after=[],
-            follow=[],
+            after=list(self.after_ids),
+            follow=list(self.follow_ids),
         )
+
+    def task_ends(self) -> dict[int, tuple[bool, int]]:
+        """For those that wait for its tasks: how each ended, well or not, and on which engine, or -1."""
+        return {
+            int(part.msg_id): (part.error is None, part.outcome[4])
+            for part in self._parts
+            if part.outcome is not None and part.msg_id
+        }
 
     @property
     def progress(self) -> int:

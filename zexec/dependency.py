@@ -1,0 +1,107 @@
+"""Dependency: which results a call waits for, as users write it, and what is told of them to the hub.
+
+The hub knows only of tasks that are open. Which of the results have ended already is seen here at the call; of the others
+the hub sees the end itself, or, where the word was on its way to this client just then, is told of it by
+``Client._submit_after``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
+from typing import Any
+
+from zexec.core.dependencies import Condition, End
+from zexec.messages import OK
+from zexec.result import AsyncResult, MapResult
+
+
+class Dependency:
+    """Results, or ids of tasks, and which of their ends count.
+
+    Args:
+        dependencies: a result, an id, another Dependency, or several of those.
+        all: all of them have to have ended so, rather than one.
+        success: a good end counts.
+        failure: an exception, a death, a time-out or a cancelled task counts.
+
+    Raises:
+        TypeError: that is no result.
+        ValueError: neither success nor failure counts.
+    """
+
+    def __init__(self, dependencies: Any = (), all: bool = True, success: bool = True, failure: bool = False) -> None:
+        if not (success or failure):
+            raise ValueError("a Dependency on neither success nor failure can never be met")
+        self.all = all
+        self.success = success
+        self.failure = failure
+        self.results: list[AsyncResult] = []
+        #: ids whose results are to be looked up at the call
+        self.names: list[str] = []
+        self._take(dependencies)
+
+    @classmethod
+    def of(cls, given: Any) -> Dependency | None:
+        """What a user gave: a Dependency, what makes one, or None."""
+        return given if given is None or isinstance(given, Dependency) else cls(given)
+
+    def _take(self, given: Any) -> None:
+        if isinstance(given, AsyncResult):
+            self.results.append(given)
+        elif isinstance(given, str):
+            self.names.append(given)
+        elif isinstance(given, Dependency):
+            self.results += given.results
+            self.names += given.names
+        elif isinstance(given, Iterable):
+            for one in given:
+                self._take(one)
+        else:
+            raise TypeError(f"a Dependency is made of results and ids of tasks, not of {given!r}")
+
+    def found(self, look_up: Callable[[str], AsyncResult]) -> Dependency:
+        """The same, with results in place of ids."""
+        if not self.names:
+            return self
+        found = Dependency((), self.all, self.success, self.failure)
+        found.results = [*self.results, *map(look_up, self.names)]
+        return found
+
+    def condition(self) -> Condition:
+        """As the hub knows it."""
+        ids = frozenset(id for result in self.results for id in task_ids(result))
+        return Condition(ids, self.all, self.success, self.failure)
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids."""
+        yield from (str(id) for result in self.results for id in task_ids(result))
+        yield from self.names
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<Dependency {list(self)} all={self.all} success={self.success} failure={self.failure}>"
+
+
+def task_ids(result: AsyncResult) -> list[int]:
+    """The ids of a result's tasks."""
+    return result._ids if isinstance(result, MapResult) else [result._task_id]
+
+
+def ends_of(result: AsyncResult) -> dict[int, End]:
+    """How the tasks of a result ended that is there. Those of a Pool's map count as one: well only if all did."""
+    ids = task_ids(result)
+    own = getattr(result, "task_ends", None)
+    if own is not None:
+        ends: dict[int, End] = own()
+        return ends
+    if isinstance(result, MapResult):
+        places = cycle(sorted(result._engines) or [-1])
+        return {id: (not result._failures, place) for id, place in zip(ids, places, strict=False)}
+    outcome = result._outcome
+    return {ids[0]: (False, -1) if outcome is None else (outcome[1] == OK, outcome[4])}
+
+
+__all__ = ["Dependency"]
