@@ -62,6 +62,10 @@ def _finish_all() -> None:
 threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
 
 
+#: Kept by itself: under ``zexec run`` the module's name for it comes to mean ours.
+_Stdlib = stdlib.ProcessPoolExecutor
+
+
 @speaks_as("ProcessPoolExecutor")
 class _Calls:
     """The calls of an Executor, with options bound to them."""
@@ -122,7 +126,7 @@ class _Calls:
             chunksize = 1  # a time-out is per item
         if buffersize is None and not return_exceptions and self._has_other_submit():
             # Somebody has put a submit of their own in its place, to count or to wrap calls, and expects map to use it.
-            return stdlib.ProcessPoolExecutor.map(self, fn, *iterables, timeout=timeout, chunksize=chunksize)  # type: ignore[arg-type]
+            return _Stdlib.map(self, fn, *iterables, timeout=timeout, chunksize=chunksize)  # type: ignore[arg-type]
         deadline = None if timeout is None else monotonic() + timeout
         # Items of a single iterable need no tuples around them: a quarter of the bytes, and of the time.
         star = len(iterables) != 1
@@ -195,7 +199,7 @@ class _Bound(_Calls):
         return self._executor._started()
 
 
-class ProcessPoolExecutor(_Calls, stdlib.ProcessPoolExecutor):
+class ProcessPoolExecutor(_Calls, _Stdlib):
     """An executor over engines. Everything that ``concurrent.futures.ProcessPoolExecutor`` has, as it has it.
 
     Args:
