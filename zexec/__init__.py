@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import as_completed, wait
     from typing import Any
 
-    from zexec.dependency import Dependency
+    from zexec.dependency import Dependency, depend, require
     from zexec.errors import (
         BrokenClusterError,
         CompositeError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TaskAborted,
         TerminatedError,
         TimeoutError,
+        UnmetDependency,
         UnpicklingError,
         ZexecError,
     )
@@ -57,10 +58,10 @@ _WHERE = {
     "CompositeError": "zexec.errors",
     "Dependency": "zexec.dependency",
     "DependencyTimeout": "zexec.errors",
-    "ImpossibleDependency": "zexec.errors",
     "DirectView": "zexec.views.direct",
     "EngineDied": "zexec.errors",
     "Executor": "zexec.executor",
+    "ImpossibleDependency": "zexec.errors",
     "InitializerError": "zexec.errors",
     "LoadBalancedView": "zexec.views.balanced",
     "MapResult": "zexec.result",
@@ -74,14 +75,17 @@ _WHERE = {
     "TaskAborted": "zexec.errors",
     "TerminatedError": "zexec.errors",
     "TimeoutError": "zexec.errors",
+    "UnmetDependency": "zexec.errors",
     "UnpicklingError": "zexec.errors",
     "ViewResult": "zexec.views.results",
     "ZexecError": "zexec.errors",
     "as_completed": "concurrent.futures",
+    "depend": "zexec.dependency",
     "interactive": "zexec.views.shipping",
     "parallel": "zexec.views.functions",
     "register_splitter": "zexec.views.partition",
     "remote": "zexec.views.functions",
+    "require": "zexec.dependency",
     "wait": "concurrent.futures",
 }
 
@@ -109,15 +113,18 @@ __all__ = [
     "TaskAborted",
     "TerminatedError",
     "TimeoutError",
+    "UnmetDependency",
     "UnpicklingError",
     "ViewResult",
     "ZexecError",
     "__version__",
     "as_completed",
+    "depend",
     "interactive",
     "parallel",
     "register_splitter",
     "remote",
+    "require",
     "wait",
 ]
 

@@ -7,11 +7,14 @@ the hub sees the end itself, or, where the word was on its way to this client ju
 
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from typing import Any
 
 from zexec.core.dependencies import Condition, End
+from zexec.errors import UnmetDependency
 from zexec.messages import OK
 from zexec.result import AsyncResult, MapResult
 
@@ -104,4 +107,65 @@ def ends_of(result: AsyncResult) -> dict[int, End]:
     return {ids[0]: (False, -1) if outcome is None else (outcome[1] == OK, outcome[4])}
 
 
-__all__ = ["Dependency"]
+class Dependent:
+    """A function that first asks another whether it can run on this engine. Made by ``depend`` and ``require``."""
+
+    def __init__(self, f: Callable[..., Any], check: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        functools.update_wrapper(self, f)
+        self.f = f
+        self.check = check
+        self.args = args
+        self.kwargs = kwargs
+
+    def check_dependency(self) -> None:
+        """Raise UnmetDependency unless it can run here."""
+        if self.check(*self.args, **self.kwargs) is False:
+            raise UnmetDependency(
+                f"{getattr(self.f, '__qualname__', self.f)} cannot run here: what it depends on says no"
+            )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.check_dependency()
+        return self.f(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return Dependent, (self.f, self.check, self.args, self.kwargs)
+
+
+def depend(check: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Dependent]:
+    """Decorate a function so that it runs only where ``check(*args, **kwargs)`` does not give False.
+
+    An engine where it does, or where ``check`` raises UnmetDependency, is not asked again, and another is tried; where all have
+    been, the call fails with UnmetDependency.
+    """
+    return lambda f: Dependent(f, check, args, kwargs)
+
+
+def require(*objects: Any, **names: Any) -> Callable[[Callable[..., Any]], Dependent]:
+    """Decorate a function so that it runs only where modules can be imported.
+
+    They, and the other objects, are bound to their names in the engine's namespace; see ``zexec.views``.
+
+    Args:
+        objects: modules, by name or as they are; functions and classes.
+        names: any objects, by name.
+
+    Raises:
+        TypeError: an object has no name.
+    """
+    from zexec.engine import namespace
+
+    modules = []
+    for each in objects:
+        if isinstance(each, types.ModuleType):
+            modules.append(each.__name__)
+        elif isinstance(each, str):
+            modules.append(each)
+        elif hasattr(each, "__name__"):
+            names[each.__name__] = each
+        else:
+            raise TypeError(f"{each!r} has no name of its own: give it as name=object")
+    return depend(namespace.require, modules, names)
+
+
+__all__ = ["Dependency", "Dependent", "depend", "require"]

@@ -168,6 +168,13 @@ class CompositeError(RemoteError):
             raise IndexError(f"no exception {excid}: there are {len(self.errors)}") from None
 
 
+class UnmetDependency(ZexecError):
+    """Raised by a function before it does anything, this engine cannot run it: another is tried. See ``depend``."""
+
+    #: what an engine looks for, which need not import this module
+    zexec_unmet = True
+
+
 class ImpossibleDependency(ZexecError):
     """What the task was to wait for can never be: a task that it needed has failed, say."""
 

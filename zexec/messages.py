@@ -24,15 +24,16 @@ ERROR = 1  #: the function raised; payload is a pickled report of the exception
 ARGUMENTS = 2  #: the engine could not unpickle function or arguments; report as for ERROR
 RESULT = 3  #: the value could not be pickled; report as for ERROR
 PARTIAL = 4  #: items of a chunk failed; payload is (values so far or per-item marks, reports)
-DIED = 5  #: the engine died while it ran the task; detail is a Death
-CANCELLED = 6  #: taken back before it started, or stopped on request
-TIMEOUT = 7  #: ran longer than its time-out; detail is the time-out in seconds
-BROKEN = 8  #: the cluster cannot run tasks any more; detail is a Death or text
-TERMINATED = 9  #: the cluster was terminated with the task open
-NO_ENGINE = 10  #: none of the task's targets exists; detail is text
-LOCAL = 11  #: never left the client; detail is the exception
-IMPOSSIBLE = 12  #: what it waited for can never be; detail is text
-WAITED = 13  #: what it waited for has not come in time; detail is text
+UNMET = 5  #: the function says that it cannot run on that engine; report as for ERROR; the last that engines say
+DIED = 6  #: the engine died while it ran the task; detail is a Death
+CANCELLED = 7  #: taken back before it started, or stopped on request
+TIMEOUT = 8  #: ran longer than its time-out; detail is the time-out in seconds
+BROKEN = 9  #: the cluster cannot run tasks any more; detail is a Death or text
+TERMINATED = 10  #: the cluster was terminated with the task open
+NO_ENGINE = 11  #: none of the task's targets exists; detail is text
+LOCAL = 12  #: never left the client; detail is the exception
+IMPOSSIBLE = 13  #: what it waited for can never be; detail is text
+WAITED = 14  #: what it waited for has not come in time; detail is text
 
 FAILED_REMOTELY = frozenset({ERROR, ARGUMENTS, RESULT, PARTIAL})
 

@@ -25,6 +25,7 @@ from zexec.messages import (
     RESULT,
     TERMINATED,
     TIMEOUT,
+    UNMET,
     WAITED,
     Death,
     Outcome,
@@ -78,7 +79,7 @@ def error_of(outcome: Outcome, face: Face, what: str) -> BaseException:
         what: the function's name, for messages.
     """
     status, payload, detail = outcome[1], outcome[2], outcome[3]
-    if status in (ERROR, ARGUMENTS, RESULT):
+    if status in (ERROR, ARGUMENTS, RESULT, UNMET):
         return _reported(status, payload, face)
     if status == DIED:
         return died(detail, f"while it ran {what}")

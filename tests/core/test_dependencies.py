@@ -14,7 +14,7 @@ from tests.helpers.desk import LONG, Desk, F, ids
 from zexec.core import actions as act
 from zexec.core import events as ev
 from zexec.core.dependencies import Condition, Needs
-from zexec.messages import CALL, CANCELLED, DIED, ERROR, IMPOSSIBLE, OK, TERMINATED, WAITED, Task
+from zexec.messages import CALL, CANCELLED, DIED, ERROR, IMPOSSIBLE, OK, TERMINATED, UNMET, WAITED, Task
 
 
 class Waiters(Desk):
@@ -240,6 +240,26 @@ def test_ends() -> None:
     assert desk.after(parent).id in desk.settled
 
 
+def test_a_task_that_an_engine_refuses_goes_to_another() -> None:
+    desk = Waiters(3)
+    (task,) = desk.submit(1, targets={0, 2})
+    first = desk.sent[0][0]
+    desk.ran(first, 0, status=UNMET, seconds=LONG)
+    second = desk.sent[1][0]
+    assert {first, second} == {1, 3}
+    desk.ran(second, 0, status=UNMET, seconds=LONG)
+    assert desk.settled[task.id] == UNMET
+    assert task.attempts == 0
+
+
+def test_a_refused_task_that_is_being_cancelled_ends() -> None:
+    desk = Waiters(2)
+    (task,) = desk.submit(1, retries=5)
+    desk.tell(ev.CancelWanted(task.id))
+    desk.ran(desk.sent[0][0], 0, status=UNMET)
+    assert desk.settled[task.id] == UNMET
+
+
 class DependentMachine(SchedulerMachine):
     """The scheduler's machine, with tasks that wait for any others."""
 
@@ -294,6 +314,14 @@ class DependentMachine(SchedulerMachine):
         )
         self.needs[id] = needs
         self.tell(ev.SubmittedAfter(task, needs, dict(self.ends)))
+
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def refuse(self, data: Any, count: int) -> None:
+        engine = self.some_engine(data, up=True)
+        if engine:
+            for _ in range(count):
+                self.run_one(engine, UNMET)
+            self.flush(engine)
 
     @rule(id=st.integers(100_000, 100_005), ok=st.booleans())
     def hear_of_nobodys_parent(self, id: int, ok: bool) -> None:

@@ -196,3 +196,53 @@ def test_a_dependency_is_its_ids(client: zexec.Client) -> None:
     assert len(dependency) == 3
     assert list(zexec.Dependency(dependency)) == list(dependency)
     result.get(20)
+
+
+# -- what an engine must have ----------------------------------------------------------------------------------------
+
+
+def is_at(path: str) -> bool:
+    """Whether this is the process that was noted."""
+    return str(tasks.pid()) in tasks.lines(path)
+
+
+def test_depend(pool: zexec.Pool, balanced: zexec.LoadBalancedView, flag: Any) -> None:
+    pid = pool.options(targets=1).apply(tasks.pid)
+    tasks.append(flag("pid"), str(pid))
+    where = zexec.depend(is_at, flag("pid"))(tasks.pid)
+    assert [balanced.apply(where) for _ in range(5)] == [pid] * 5
+    assert [pool.apply(where) for _ in range(5)] == [pid] * 5
+    assert balanced.map(zexec.depend(is_at, flag("pid"))(lambda x: x + 1), range(6), chunksize=2) == list(range(1, 7))
+    with pytest.raises(zexec.UnmetDependency):
+        pool.options(targets=0).apply(where)
+    with pytest.raises(zexec.UnmetDependency):
+        where()
+
+
+def test_depend_on_what_nobody_has(pool: zexec.Pool, balanced: zexec.LoadBalancedView) -> None:
+    never = zexec.depend(lambda: False)(tasks.pid)
+    with pytest.raises(zexec.RemoteError, match="UnmetDependency: pid cannot run here") as caught:
+        balanced.apply(never)
+    assert isinstance(caught.value.__cause__, zexec.UnmetDependency)
+    with pytest.raises(zexec.UnmetDependency):
+        pool.apply(never)
+
+
+def test_require(balanced: zexec.LoadBalancedView) -> None:
+    import colorsys
+
+    def helper(x: int) -> int:
+        return x * 10
+
+    @zexec.require("bisect", colorsys, helper, factor=3)
+    def work(x: int) -> Any:
+        """Works."""
+        here = globals()
+        return here["helper"](x) * here["factor"], here["bisect"].__name__, here["colorsys"].__name__
+
+    assert balanced.apply(work, 2) == (60, "bisect", "colorsys")
+    assert work.__doc__ == "Works."
+    with pytest.raises(zexec.RemoteError, match="UnmetDependency"):
+        balanced.apply(zexec.require("no_such_module_anywhere")(tasks.pid))
+    with pytest.raises(TypeError, match="no name of its own"):
+        zexec.require(3)

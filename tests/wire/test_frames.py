@@ -17,7 +17,7 @@ from zexec.errors import ProtocolError
 from zexec.messages import (
     ERROR,
     OK,
-    PARTIAL,
+    UNMET,
     EngineInfo,
     Hello,
     InitFailed,
@@ -47,7 +47,7 @@ payloads = st.one_of(
 )
 seconds = st.floats(0, 1e9)
 kinds = st.integers(0, 7)
-statuses = st.integers(OK, PARTIAL)
+statuses = st.integers(OK, UNMET)
 
 messages = st.one_of(
     st.builds(
@@ -144,8 +144,8 @@ DAMAGED = {
     "another version": [b"%c" % (VERSION + 1) + encode(Interrupt(3))[0][1:]],
     "unknown kind": [start("?") + b"123"],
     "an old header, which was a pickle": [b"\x01R" + pickle.dumps([])],
-    "status that only the hub gives": encode(Results([(0, PARTIAL + 1, b"", 0.0, 0.0)])),
-    "such a status in a bulk": encode(Results([(0, OK, b"", 0.0, 0.0), (1, PARTIAL + 1, b"", 0.0, 0.0)])),
+    "status that only the hub gives": encode(Results([(0, UNMET + 1, b"", 0.0, 0.0)])),
+    "such a status in a bulk": encode(Results([(0, OK, b"", 0.0, 0.0), (1, UNMET + 1, b"", 0.0, 0.0)])),
     "infinite duration": encode(Results([(0, OK, b"", 0.0, float("inf"))])),
     "no number for a duration": encode(Results([(0, OK, b"", 0.0, float("nan"))])),
     "no number for a duration in a bulk": encode(Results([(i, OK, b"", 0.0, float("nan")) for i in range(2)])),

@@ -59,6 +59,7 @@ from zexec.messages import (
     SETTLED,
     TERMINATED,
     TIMEOUT,
+    UNMET,
     WAITED,
     WAITING,
     ResultRecord,
@@ -528,6 +529,10 @@ class Scheduler:
         detail: Any = None
         if seq in engine.stirred:
             status, payload, detail = task.expired, None, task.timeout
+        if status == UNMET and self._may_move(task, engine):
+            self._log.add(now, "refused by", engine.id, (task.id,))
+            self._requeue((task,))
+            return
         if self._may_retry(task, status):
             self._retry(now, task)
             self._requeue((task,))
@@ -536,9 +541,19 @@ class Scheduler:
         self._close_task(task)
         self._actions.append(act.Settle(task, status, payload, detail, engine.id, started, seconds))
 
+    def _may_move(self, task: Task, engine: Engine) -> bool:
+        """Whether a task may run anywhere but here; then it does not come back here."""
+        if task.cancelling or task.id in self._hard or self.broken:
+            return False
+        others = frozenset(range(self.places) if task.targets is None else task.targets) - {engine.id}
+        if not any(0 <= id < self.places for id in others):
+            return False
+        task.targets = others
+        return True
+
     def _may_retry(self, task: Task, status: int) -> bool:
         """Whether a task that failed runs again. Somebody who wants it cancelled is told of the failure instead."""
-        if status == CANCELLED or task.attempts >= task.retries:
+        if status in (CANCELLED, UNMET) or task.attempts >= task.retries:
             return False
         return not (task.cancelling or task.id in self._hard or self.broken)
 

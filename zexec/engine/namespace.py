@@ -37,6 +37,8 @@ from zexec.wire.pickling import dump_report
 #: the namespace; ``_clear`` fills in what every module has
 NAMESPACE: dict[str, Any] = {}
 
+_BUILTINS = "__builtins__"
+
 #: tables made while a call is being unpacked
 _tables: list[dict[str, Any]] = []
 
@@ -48,6 +50,9 @@ Answer = tuple[Parcel, Facts]
 
 class ViewFailure(Exception):
     """Carries what a view's task raised: a report as of ``dump_report``, and facts."""
+
+    #: whether another engine is to be tried, see ``zexec.errors.UnmetDependency``
+    zexec_unmet = False
 
     def __init__(self, report: bytes, facts: Facts) -> None:
         super().__init__(report, facts)
@@ -92,7 +97,9 @@ class Call:
             parcel = pack(self._run(arguments))
         except BaseException as e:
             facts["evalue"] = _text(e)
-            raise ViewFailure(dump_report(e, skip=_own_frames(e)), facts) from None
+            failure = ViewFailure(dump_report(e, skip=_own_frames(e)), facts)
+            failure.zexec_unmet = getattr(e, "zexec_unmet", False)
+            raise failure from None
         finally:
             sys.stdout, sys.stderr = streams
             NAMESPACE["__builtins__"] = plain
@@ -185,7 +192,8 @@ def set_state(f: types.FunctionType, state: Any) -> None:
 
 def builtins_of(f: types.FunctionType) -> dict[str, Any]:
     """The dict in which a function looks for what its globals lack."""
-    table: dict[str, Any] = f.__builtins__  # type: ignore[attr-defined]
+    # Not as an attribute: of checkers of types some know it and some do not.
+    table: dict[str, Any] = getattr(f, _BUILTINS)
     return table
 
 
@@ -237,10 +245,15 @@ def resolve(expression: str) -> Any:
     return eval(expression, NAMESPACE)
 
 
-def require(modules: Iterable[str]) -> None:
-    """Import modules, and bind their names."""
+def require(modules: Iterable[str], names: dict[str, Any]) -> bool:
+    """Import modules and bind them, and further names. False if a module is not there."""
     for name in modules:
-        exec(f"import {name}", NAMESPACE)
+        try:
+            exec(f"import {name}", NAMESPACE)
+        except ImportError:
+            return False
+    NAMESPACE.update(names)
+    return True
 
 
 #: texts of what a piece of code displayed, for ``pyout``

@@ -8,7 +8,7 @@ from itertools import starmap
 from time import monotonic, time
 from typing import Any
 
-from zexec.messages import ARGUMENTS, CALL, ERROR, KEEP_GOING, OK, PARTIAL, RESULT, STARMAP
+from zexec.messages import ARGUMENTS, CALL, ERROR, KEEP_GOING, OK, PARTIAL, RESULT, STARMAP, UNMET
 from zexec.wire.pickling import PROTOCOL, dump_report, dumps
 
 #: Results of these types are pickled by the plain C function; nothing inside them can need more.
@@ -62,7 +62,7 @@ class Runner:
             self.in_task = False
         except BaseException as e:
             self.in_task = False
-            return ERROR, dump_report(e, skip=1), started, monotonic() - begin
+            return _failed(e), dump_report(e, skip=1), started, monotonic() - begin
         del args, kwargs
         return self._pack(value, started, begin)
 
@@ -86,6 +86,8 @@ class Runner:
                 break
             except BaseException as e:
                 self.in_task = False
+                if not values and _failed(e) == UNMET:
+                    return UNMET, dump_report(e, skip=1), started, monotonic() - begin
                 failures.append((len(values), dump_report(e, skip=1)))
                 values.append(None)
                 if len(values) == size or not kind & KEEP_GOING or isinstance(e, TaskInterrupted):
@@ -111,3 +113,7 @@ class Runner:
         if status != OK:
             return status, data, started, seconds
         return PARTIAL, pickle.dumps((data, failures), PROTOCOL), started, seconds
+
+
+def _failed(error: BaseException) -> int:
+    return UNMET if getattr(error, "zexec_unmet", False) else ERROR

@@ -26,8 +26,8 @@ from zexec.errors import ProtocolError
 from zexec.messages import (
     KEEP_GOING,
     MAP,
-    PARTIAL,
     STARMAP,
+    UNMET,
     EngineInfo,
     Hello,
     InitFailed,
@@ -227,7 +227,7 @@ def _pack_results(m: Results, extra: list[Frame]) -> tuple[bytes, ...]:
 
 def _unpack_result(header: bytes, frames: Sequence[Frame]) -> Results:
     seq, status, started, seconds = _RESULT.unpack_from(header, 2)
-    if status > PARTIAL or not isfinite(started + seconds):
+    if status > UNMET or not isfinite(started + seconds):
         raise ProtocolError(f"a result of status {status} that started at {started} and took {seconds} s")
     return Results([(seq, status, header[2 + _RESULT.size :], started, seconds)])
 
@@ -239,7 +239,7 @@ def _unpack_results(header: bytes, frames: Sequence[Frame]) -> Results:
     _bound(end + n, header)
     columns = struct.unpack_from(f"<{n}q{n}d{n}d{n}I{2 * k}I", header, at)
     statuses = header[end : end + n]
-    if n and (max(statuses) > PARTIAL or not isfinite(sum(columns[n : 3 * n]))):
+    if n and (max(statuses) > UNMET or not isfinite(sum(columns[n : 3 * n]))):
         raise ProtocolError("a result of unknown status, or with a time that is not finite")
     payloads = _fetch(header, end + n, columns[3 * n : 4 * n], columns[4 * n :], frames)
     return Results(list(zip(columns[:n], statuses, payloads, columns[n : 2 * n], columns[2 * n : 3 * n], strict=True)))
