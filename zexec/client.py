@@ -15,7 +15,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, Protocol
 
 from zexec.core.dependencies import End, Needs
@@ -503,18 +504,41 @@ class Client:
                 self._caller = threading.Thread(target=self._run_calls, name="zexec-callbacks", daemon=True)
                 self._caller.start()
 
+    def in_callback_thread(self) -> bool:
+        """Whether the caller is the callback thread."""
+        return threading.current_thread() is self._caller
+
+    def run_calls(self, until: Callable[[], bool], timeout: float | None) -> None:
+        """In the callback thread, inside a callback that waits: run what stands behind it, until it need not wait any more.
+
+        Returns also when the time is up, or the client has ended.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        while not until():
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            try:
+                item = self._calls.get(timeout=left)
+            except Empty:
+                return
+            if item is None:
+                self._calls.put(None)  # the end, for the loop that this is inside of
+                return
+            self._run_call(*item)
+
     def _run_calls(self) -> None:
         while True:
             item = self._calls.get()
             if item is None:
                 return
-            call, args = item
-            try:
-                call(*args)
-            except BaseException:
-                LOGGER.exception("a callback raised")
+            self._run_call(*item)
             # Hold nothing while waiting for the next.
-            del item, call, args
+            del item
+
+    def _run_call(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            call(*args)
+        except BaseException:
+            LOGGER.exception("a callback raised")
 
 
 def _nobody() -> None:

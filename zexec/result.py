@@ -58,6 +58,10 @@ class Metadata(dict[str, Any]):
             raise AttributeError(name) from None
 
 
+def _nothing(result: Any) -> None:
+    """A callback for its own sake: that it is due wakes the callback thread."""
+
+
 class _Afterwards:
     """Stands for the client in a result that has settled, so that keeping the result keeps no pool, hub or thread."""
 
@@ -69,6 +73,9 @@ class _Afterwards:
     def cancel(self, result: Any, running: bool) -> None: ...
 
     def withdraw(self, task_ids: Any) -> None: ...
+
+    def in_callback_thread(self) -> bool:
+        return False
 
 
 _AFTERWARDS: Any = _Afterwards()
@@ -297,10 +304,14 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         """Settle, after the Pool's callback if there is one: the stdlib's is ready only once that has returned."""
         callback = self._callback if error is None else self._error_callback
         self._callback = self._error_callback = None
-        if callback is None:
-            self._settle(FINISHED, value, error)
-        else:
+        if callback is not None:
             self._client.call_soon(self._finish_with, callback, value, error)
+        elif self._callbacks:
+            # In the callback thread, which wakes the waiters and runs the callbacks right after, as the stdlib's manager
+            # thread does: programs count on both to happen almost at once.
+            self._client.call_soon(self._settle, FINISHED, value, error)
+        else:
+            self._settle(FINISHED, value, error)
 
     def _finish_with(self, callback: Callable[[Any], Any], value: Any, error: BaseException | None) -> None:
         try:
@@ -338,8 +349,12 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             for lock in locks:
                 lock.release()
         if callbacks:
+            here = self._client.in_callback_thread()
             for fn in callbacks:
-                self._client.call_soon(self._call_back, fn)
+                if here:
+                    self._call_back(fn)
+                else:
+                    self._client.call_soon(self._call_back, fn)
         self._client = _AFTERWARDS
 
     def _call_back(self, fn: Callable[[Any], Any]) -> None:
@@ -351,7 +366,14 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def _wait(self, timeout: float | None) -> bool:
         if timeout is not None and timeout <= 0:
             return self._state_ is not PENDING
-        self._client.check_owned()
+        client = self._client
+        client.check_owned()
+        if client.in_callback_thread():
+            # What settles this may stand in the queue behind the callback that waits here.
+            self.add_done_callback(_nothing)
+            client.run_calls(self.done, timeout)
+            if self._state_ is not PENDING or timeout is not None:
+                return self._state_ is not PENDING
         # A bare lock, released by ``_settle``: a condition would cost a microsecond and a half on either side.
         lock = threading.Lock()
         lock.acquire()

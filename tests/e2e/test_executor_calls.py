@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import concurrent.futures.process
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -207,3 +208,20 @@ def test_it_is_exported_under_both_names() -> None:
     assert zexec.Executor is zexec.ProcessPoolExecutor
     assert zexec.as_completed is concurrent.futures.as_completed
     assert zexec.wait is concurrent.futures.wait
+
+
+def test_a_callback_that_waits_for_a_result_with_callbacks() -> None:
+    """What it waits for settles in the thread that it blocks."""
+    inner: list[int] = []
+    done = threading.Event()
+
+    def call_back(f: Any) -> None:
+        g = ex.submit(tasks.double, 21)
+        g.add_done_callback(lambda g: inner.append(g.result()))
+        inner.append(g.result(30))
+        done.set()
+
+    with zexec.Executor(2) as ex:
+        ex.submit(tasks.double, 1).add_done_callback(call_back)
+        assert done.wait(30)
+    assert inner == [42, 42]
