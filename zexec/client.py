@@ -5,7 +5,8 @@ gives tasks to its link, and turns outcomes into settled results. The link is a 
 outcomes will do; today that is a hub in a thread of this process (``zexec.hub.thread``).
 
 Threads: outcomes arrive in the link's io thread, which runs no user code. Callbacks run in the callback thread, one after
-the other, so that one that blocks, waits for another result or closes the pool stops nothing.
+the other, and results that have some settle there, right before them. One that blocks delays only other callbacks and those
+results; one that waits for a result runs meanwhile what stands behind it.
 """
 
 from __future__ import annotations
@@ -232,10 +233,6 @@ class Client:
     def thread(self) -> threading.Thread:
         """The link's thread: it ends when everything else has."""
         return self._link.thread
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     @property
     def over(self) -> bool:
