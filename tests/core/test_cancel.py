@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.desk import SHORT, Desk, ids
 from zexec.core import actions as act
 from zexec.core import events as ev
-from zexec.core.scheduler import GRACE
+from zexec.core.state import GRACE
 from zexec.messages import CANCELLED, ERROR, OK, TIMEOUT
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.desk import SHORT, Desk, G, ids
 from zexec.core import actions as act
 from zexec.core import events as ev
-from zexec.core.scheduler import FAILED_STARTS, FRUITLESS_LIVES
+from zexec.core.lives import FAILED_STARTS, FRUITLESS_LIVES
 from zexec.messages import BROKEN, DIED, OK, Death
 
 

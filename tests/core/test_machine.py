@@ -285,7 +285,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def about_to_be_announced(self) -> set[int]:
         ids = set()
-        for action in self.s._actions:
+        for action in self.s.actions:
             if type(action) is act.Settle:
                 ids.add(action.task.id)
             elif type(action) is act.SettleBulk:
@@ -308,7 +308,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert all(self.settled[id] == 1 for id in self.tasks)
         assert not self.s.tasks
         assert not self.engines
-        assert not self.s._hard
+        assert not self.s.hard
 
     def behave(self) -> None:
         """Everybody does what they should."""

@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.desk import SHORT, Desk
 from zexec.core import events as ev
 from zexec.core.log import ENTRIES, IDS, Log
-from zexec.core.scheduler import TRANSITIONS, InvalidTransition
+from zexec.core.state import TRANSITIONS, InvalidTransition
 from zexec.messages import ERROR, SENT, SETTLED, WAITING
 
 
@@ -109,7 +109,7 @@ def test_an_invalid_transition_tells_the_story() -> None:
     desk.ran(1, 0)
     assert task.state is SETTLED
     with pytest.raises(InvalidTransition, match=r"cannot become waiting.*submitted.*sent to engine 0.*ran on engine 0"):
-        desk.s._move(task, WAITING)
+        desk.s.move(task, WAITING)
 
 
 def test_a_task_cannot_be_submitted_twice() -> None:

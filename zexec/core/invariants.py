@@ -34,7 +34,7 @@ def check(s: Scheduler, decided: bool = False) -> None:
     assert not set(waiting) & set(held)
     assert set(waiting) | set(held) == set(s.tasks)
     assert all(s.tasks[id] is task for id, task in (waiting | held).items())
-    assert s._hard <= set(s.tasks)
+    assert s.hard <= set(s.tasks)
     _check_fleet(s.fleet, s.places)
     if decided:
         _check_decided(s)

@@ -1,0 +1,162 @@
+"""Engines come and go, and in the end all of them go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zexec.core import actions as act
+from zexec.core import events as ev
+from zexec.core.dependencies import Dependencies
+from zexec.core.engines import LEAVING, STARTING, UP, Engine
+from zexec.core.pinned import PinnedQueues
+from zexec.core.ready import ReadyQueue
+from zexec.core.state import State
+from zexec.messages import BROKEN, CANCELLED, DIED, TERMINATED, Task
+
+#: Engines that die before they are up, in a row, until the cluster gives up, while none has ever been up; and later those that
+#: die so, or with tasks at hand of which they began none. Later it is not the start that fails: somebody kills engines, and in
+#: a hail of kills many in a row do not come far.
+FAILED_STARTS, FRUITLESS_LIVES = 3, 100
+
+
+def begin(s: State) -> None:
+    """Ask for all engines now."""
+    while s.fleet.vacant:
+        s.start(s.fleet.first_vacant())
+
+
+def fill_places(s: State) -> None:
+    """Start engines for vacant places: all, if there is or may be work; on demand, only as many as tasks wait for."""
+    fleet = s.fleet
+    if not s.on_demand:
+        if s.tasks or not s.closing:
+            begin(s)
+        return
+    missing = len(s.ready) - fleet.starting
+    while missing > 0 and fleet.vacant:
+        s.start(fleet.first_vacant())
+        missing -= 1
+    if s.pinned and fleet.vacant:
+        few, many = sorted((fleet.vacant, s.pinned.places), key=len)
+        for id in [id for id in few if id in many]:
+            s.start(id)
+
+
+def on_engine_up(s: State, now: float, event: ev.EngineUp) -> None:
+    engine = s.fleet.engines.get(event.serial)
+    if engine is None or engine.state is not STARTING:
+        return
+    s.fleet.rise(engine)
+    engine.progress = now
+    s.failed_starts = 0
+    s.has_been_up = True
+    s.sort(engine)
+    if engine in s.fleet.idle:
+        # Behind those that have been at work, and that were up before it.
+        s.fleet.idle.move_to_end(engine, last=False)
+
+
+def on_engine_down(s: State, now: float, event: ev.EngineDown) -> None:
+    engine = s.fleet.engines.get(event.serial)
+    if engine is None:
+        return
+    was = engine.state
+    s.fleet.leave(engine)
+    _bury(s, now, engine, event)
+    del s.fleet.engines[event.serial]
+    if engine.condemned or s.finished or (s.closing and not s.tasks):
+        return  # nobody's fault, or nobody's concern
+    if was is STARTING:
+        s.failed_starts += 1
+    starts = FRUITLESS_LIVES if s.has_been_up else FAILED_STARTS
+    if s.failed_starts >= starts or s.fruitless_lives >= FRUITLESS_LIVES or (s.break_on_death and was is not LEAVING):
+        break_down(s, now, event.death)
+
+
+def _bury(s: State, now: float, engine: Engine, event: ev.EngineDown) -> None:
+    """Decide what becomes of each task that a lost engine held."""
+    held = engine.held
+    if not held:
+        return
+    started = next(iter(held)) if event.started is None else event.started
+    if started < next(iter(held)) and not engine.condemned:
+        s.fruitless_lives += 1
+    survivors, again = [], []
+    for seq, task in held.items():
+        status, detail = _fate(s, engine, task, seq == started, event)
+        if status is None:
+            survivors.append(task)
+        elif s.may_retry(task, status):
+            s.retry(now, task)
+            again.append(task)
+        else:
+            s.settle(now, task, status, detail=detail, engine=engine.id)
+    held.clear()
+    engine.asked.clear()
+    engine.stirred.clear()
+    # Whatever killed the engine comes after those that did not.
+    survivors += again
+    if survivors:
+        s.log.add(now, "rescued from", engine.id, [task.id for task in survivors])
+        s.requeue(survivors)
+
+
+def _fate(s: State, engine: Engine, task: Task, ran: bool, event: ev.EngineDown) -> tuple[int | None, Any]:
+    """The status, and its detail, of a task whose engine is lost; None if it shall run elsewhere."""
+    if task.seq in engine.stirred:
+        return task.expired, task.timeout
+    if task.cancelling and (not ran or task.id in s.hard):
+        return CANCELLED, None
+    if ran and not engine.condemned:
+        return DIED, event.death
+    # Not started, or finished with its result lost on the way, or in the way when another task was stopped by force:
+    # it has to run.
+    return None, None
+
+
+def retire(s: State, engine: Engine) -> None:
+    """An engine has run all it may: let it leave. Its place is filled anew."""
+    s.fleet.leave(engine)
+    s.actions.append(act.StopEngine(engine.serial))
+
+
+def on_broke(s: State, now: float, event: ev.Broke) -> None:
+    break_down(s, now, event.detail)
+
+
+def break_down(s: State, now: float, detail: Any) -> None:
+    if s.broken or s.finished:
+        return
+    s.broken = detail
+    _end_all(s, now, BROKEN, detail, "the cluster is broken")
+
+
+def on_closed(s: State, now: float, event: ev.Closed) -> None:
+    s.closing = True
+
+
+def on_terminated(s: State, now: float, event: ev.Terminated) -> None:
+    s.closing = s.terminated = True
+    _end_all(s, now, TERMINATED, None, "the cluster was terminated")
+
+
+def _end_all(s: State, now: float, status: int, detail: Any, reason: str) -> None:
+    for engine in s.fleet.engines.values():
+        engine.held.clear()
+        engine.asked.clear()
+        engine.stirred.clear()
+        s.kill(engine, reason)
+    s.ready = ReadyQueue()
+    s.pinned = PinnedQueues()
+    s.depending = Dependencies()
+    s.settle_each(now, list(s.tasks.values()), status, detail)
+
+
+def wind_up(s: State) -> None:
+    """Closed, and no task is open: send the engines home, and say so when the last has gone."""
+    for engine in list(s.fleet.filled.values()):
+        if engine.state is UP:
+            retire(s, engine)
+    if not s.fleet.engines and not s.finished:
+        s.finished = True
+        s.actions.append(act.Finished())

@@ -1,0 +1,139 @@
+"""What the scheduler knows, and the only ways to change a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from zexec.core import actions as act
+from zexec.core.costs import Costs
+from zexec.core.deadlines import Deadlines
+from zexec.core.dependencies import Dependencies
+from zexec.core.engines import Engine
+from zexec.core.fleet import Fleet
+from zexec.core.log import Log
+from zexec.core.pinned import PinnedQueues
+from zexec.core.ready import ReadyQueue, by_queue
+from zexec.messages import CANCELLED, REVOKING, SENT, SETTLED, UNMET, WAITING, Task
+
+#: Which state may follow which. ``_move`` enforces it.
+TRANSITIONS: dict[str, frozenset[str]] = {
+    WAITING: frozenset({SENT, SETTLED}),
+    SENT: frozenset({REVOKING, WAITING, SETTLED}),
+    REVOKING: frozenset({SENT, WAITING, SETTLED}),
+    SETTLED: frozenset(),
+}
+
+#: How long an interrupted task may go on, or an engine owe the answer to a cancel by force, before the engine is replaced.
+GRACE = 1.0
+
+
+class InvalidTransition(RuntimeError):
+    """A bug in the scheduler: a task was to go where it cannot. The message tells its story."""
+
+
+class State:
+    """The facts that all decisions go by. ``Scheduler`` is one; its rooms change it, and each task only by the methods here."""
+
+    def __init__(
+        self,
+        places: int,
+        *,
+        on_demand: bool = False,
+        allowance: int | None = None,
+        break_on_death: bool = False,
+    ) -> None:
+        self.places = places
+        self.on_demand = on_demand
+        self.allowance = allowance
+        self.break_on_death = break_on_death
+        self.closing = False
+        self.terminated = False
+        self.finished = False
+        #: why nothing can run any more, or None
+        self.broken: Any = None
+        #: all open tasks: every state but SETTLED
+        self.tasks: dict[int, Task] = {}
+        self.fleet = Fleet(places)
+        self.ready = ReadyQueue()
+        #: those that wait and have targets
+        self.pinned = PinnedQueues()
+        #: those that wait for other tasks
+        self.depending = Dependencies()
+        self.costs = Costs()
+        self.deadlines = Deadlines(self.is_held)
+        self.failed_starts = 0
+        self.has_been_up = False
+        self.fruitless_lives = 0
+        #: ids of open tasks that are to be stopped even if they run
+        self.hard: set[int] = set()
+        self.actions: list[act.Action] = []
+        self.log = Log()
+
+    def move(self, task: Task, state: str) -> None:
+        if state not in TRANSITIONS[task.state]:
+            raise InvalidTransition(f"{task!r} cannot become {state}; its story: {self.log.story(task.id)}")
+        task.state = state
+
+    def settle(self, now: float, task: Task, status: int, *, detail: Any = None, engine: int = -1) -> None:
+        self.log.add(now, "settled without a result", None, (task.id,))
+        self.close_task(task)
+        self.actions.append(act.Settle(task, status, None, detail, engine))
+
+    def settle_each(self, now: float, tasks: Iterable[Task], status: int, detail: Any) -> None:
+        for task in tasks:
+            self.settle(now, task, status, detail=detail)
+
+    def close_task(self, task: Task) -> None:
+        self.move(task, SETTLED)
+        task.cancelling = False
+        del self.tasks[task.id]
+        self.hard.discard(task.id)
+
+    def may_retry(self, task: Task, status: int) -> bool:
+        """Whether a task that failed runs again. Somebody who wants it cancelled is told of the failure instead."""
+        if status in (CANCELLED, UNMET) or task.attempts >= task.retries:
+            return False
+        return not (task.cancelling or task.id in self.hard or self.broken)
+
+    def retry(self, now: float, task: Task) -> None:
+        task.attempts += 1
+        self.log.add(now, f"attempt {task.attempts} failed, tried again", None, (task.id,))
+
+    def requeue(self, tasks: Sequence[Task]) -> None:
+        """Back to the front of the queue, in the given order."""
+        for task in tasks:
+            self.move(task, WAITING)
+        free, with_targets = by_queue(tasks)
+        self.ready.put_back(free)
+        for targets, some in with_targets.items():
+            self.pinned.add(targets, some, front=True)
+
+    def stir(self, now: float, engine: Engine, task: Task, status: int) -> None:
+        task.expired = status
+        engine.stirred.add(task.seq)
+        self.log.add(now, "interrupted on", engine.id, (task.id,))
+        self.actions.append(act.Stir(engine.serial, task.seq))
+        self.deadlines.add(now + GRACE, "stirred", engine.serial, task.seq)
+
+    def kill(self, engine: Engine, reason: str) -> None:
+        """Have it ended. It gets nothing more and its place is filled anew; what it holds is decided when it is gone."""
+        engine.condemned = True
+        self.fleet.leave(engine)
+        self.actions.append(act.KillEngine(engine.serial, reason))
+
+    def sort(self, engine: Engine) -> None:
+        if self.fleet.sort(engine) and engine.id in self.pinned.places:
+            self.pinned.woken[engine.id] = None
+
+    def is_held(self, serial: int, seq: int) -> bool:
+        engine = self.fleet.engines.get(serial)
+        return engine is not None and seq in engine.held
+
+    def is_eager(self) -> bool:
+        """Whether a task that is taken back would run at once."""
+        return bool(self.fleet.idle or (self.on_demand and self.fleet.vacant))
+
+    def start(self, id: int) -> None:
+        engine = self.fleet.start(id, self.allowance)
+        self.actions.append(act.StartEngine(id, engine.serial))
