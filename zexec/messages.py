@@ -210,6 +210,13 @@ class Interrupt:
 
 
 @dataclass(slots=True)
+class Signal:
+    """hub -> engine: somebody sends this signal. An interrupt raises KeyboardInterrupt in what runs now, if anything does."""
+
+    number: int
+
+
+@dataclass(slots=True)
 class Started:
     """engine -> hub: this one runs now. Sent only for tasks with a time-out."""
 

@@ -25,6 +25,7 @@ from zexec.messages import (
     Results,
     Returned,
     Revoke,
+    Signal,
     Started,
     Stop,
     Tasks,
@@ -64,6 +65,7 @@ messages = st.one_of(
     st.builds(Revoke, st.lists(seqs)),
     st.builds(Returned, st.lists(seqs), st.lists(seqs)),
     st.builds(Interrupt, seqs),
+    st.builds(Signal, seqs),
     st.builds(Started, seqs),
     st.builds(
         Hello,

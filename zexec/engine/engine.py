@@ -46,6 +46,7 @@ from zexec.messages import (
     Results,
     Returned,
     Revoke,
+    Signal,
     Started,
     Stop,
     Tasks,
@@ -95,6 +96,8 @@ class Engine:
         self._revoked: set[int] = set()
         #: number of the task that is to be interrupted
         self._interrupting: int | None = None
+        #: number of the task that somebody has sent an interrupt
+        self._signalled: int | None = None
         self._ticking = False
         self._leaving = False
         self._recursion_limit = 0
@@ -190,6 +193,9 @@ class Engine:
         if self.runner.in_task and self._interrupting == self._started:
             self._interrupting = None
             raise TaskInterrupted("the task was interrupted")
+        if self.runner.in_task and self._signalled == self._started:
+            self._signalled = None
+            raise KeyboardInterrupt
 
     def _leave(self) -> None:
         self._leaving = True
@@ -248,6 +254,12 @@ class Engine:
             self._interrupting = message.seq
             if message.seq == self._started:
                 signal.pthread_kill(self._main_ident, signal.SIGINT)
+        elif type(message) is Signal:
+            if message.number == signal.SIGINT:
+                self._signalled = self._started
+                signal.pthread_kill(self._main_ident, signal.SIGINT)
+            else:
+                os.kill(os.getpid(), message.number)
 
     def _is_orphan(self) -> bool:
         return self.spec.parent is not None and os.getppid() != self.spec.parent

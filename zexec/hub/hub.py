@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from signal import SIGINT
 from time import monotonic
 from typing import Any
 
@@ -25,6 +26,7 @@ from zexec.messages import (
     Results,
     Returned,
     Revoke,
+    Signal,
     Started,
     Stop,
     Task,
@@ -243,6 +245,17 @@ class Hub:
         """End an engine, politely first."""
         self.launcher.kill(serial, reason, force)
         self._condemned[serial] = monotonic() + PATIENCE
+
+    def signal(self, ids: Iterable[int], number: int) -> None:
+        """Send a signal to the engines that fill these places."""
+        for id in ids:
+            engine = self.scheduler.filled.get(id)
+            if engine is None:
+                continue
+            # What an interrupt means to an engine it decides itself. Any other signal reaches also one that is stopped, or
+            # deep in a task, if it is our child.
+            if number == SIGINT or not self.launcher.signal(engine.serial, number):
+                self._control(engine.serial, Signal(number))
 
     # -- engines that end --------------------------------------------------------------------------------------------
 

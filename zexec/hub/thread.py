@@ -137,6 +137,13 @@ class HubThread:
                 self.hub.kill(serial, "it was killed on request", force)
         self._bell.ring()
 
+    def signal(self, ids: Iterable[int], number: int) -> None:
+        """Send a signal to the engines that fill these places."""
+        with self.lock:
+            if not self._over:
+                self.hub.signal(ids, number)
+        self._bell.ring()
+
     @property
     def thread(self) -> threading.Thread:
         return self._thread

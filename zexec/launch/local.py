@@ -148,6 +148,18 @@ class LocalLauncher:
         except ProcessLookupError:
             pass
 
+    def signal(self, serial: int, number: int) -> bool:
+        """Send a signal to an engine's process. False if it is not one of ours."""
+        engine = self.engines.get(serial)
+        if engine is None:
+            return False
+        try:
+            if engine.process.exitcode is None:
+                os.kill(engine.process.pid, number)
+        except ProcessLookupError:
+            pass
+        return True
+
 
 @contextmanager
 def _no_false_script() -> Iterator[None]:

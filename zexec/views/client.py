@@ -8,6 +8,7 @@ It keeps results alive only while they are open. What has ended is found by its 
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -330,6 +331,28 @@ class Client:
         """Empty the engines' namespaces."""
         return self.direct_view(targets).clear(block=self.block if block is None else block)
 
+    def send_signal(self, sig: int | str, targets: Targets = None, block: bool | None = None) -> None:
+        """Send a signal to engines' processes.
+
+        An interrupt (SIGINT) raises KeyboardInterrupt in the task that an engine runs, and nothing in an engine that runs none.
+
+        Args:
+            sig: its number, or its name such as "SIGTERM"; 0 does nothing.
+            targets: engines; all by default.
+            block: kept; whatever it does, it does by itself.
+
+        Raises:
+            ValueError: there is no such signal here.
+        """
+        number = _signal_number(sig)
+        ids = self.resolve(targets)
+        if number:
+            self._connection.signal(ids, number)
+
+    def interrupt(self, targets: Targets = None, block: bool | None = None) -> None:
+        """Raise KeyboardInterrupt in the tasks that engines run: ``send_signal("SIGINT", targets)``."""
+        self.send_signal(signal.SIGINT, targets, block)
+
     def queue_status(self, targets: Targets = "all", verbose: bool = False) -> dict[Any, Any]:
         """How busy engines are.
 
@@ -458,6 +481,16 @@ class Client:
             (result, [p for p in result._parts if p.msg_id and not p.done and (wanted is None or p.msg_id in wanted)])
             for result in open_
         ]
+
+
+def _signal_number(sig: int | str) -> int:
+    try:
+        if isinstance(sig, str):
+            return int(sig) if sig.isdigit() else int(signal.Signals[sig])
+        return 0 if sig == 0 else int(signal.Signals(sig))
+    except (KeyError, ValueError):
+        names = ", ".join(sorted(each.name for each in signal.Signals))
+        raise ValueError(f"no signal {sig!r}: there are {names}") from None
 
 
 __all__ = ["Client"]

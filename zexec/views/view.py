@@ -171,6 +171,14 @@ class View:
         """As the client's."""
         self.client.purge_results(jobs if isinstance(jobs, str) else self._jobs(jobs), targets)
 
+    def send_signal(self, sig: int | str, targets: Targets = None, block: bool | None = None) -> None:
+        """As the client's; this view's engines by default."""
+        self.client.send_signal(sig, self.targets if targets is None else targets, block)
+
+    def interrupt(self, targets: Targets = None, block: bool | None = None) -> None:
+        """As the client's; this view's engines by default."""
+        self.client.interrupt(self.targets if targets is None else targets, block)
+
     def spin(self) -> None:
         """Nothing: results arrive by themselves."""
 

@@ -1,0 +1,79 @@
+"""Control of engines: signals, and engines that are sent home."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+import zexec
+from tests.helpers import tasks
+
+Flags = Callable[[str], str]
+
+
+def running(view: zexec.DirectView, flag: Flags, ids: list[int]) -> zexec.AsyncResult:
+    """A call that runs on each engine by the time this returns, and goes on until the flag "go"."""
+    view.scatter("started", [flag(f"started {id}") for id in ids], flatten=True, block=True)
+    result = view.apply_async(tasks.hold, zexec.Reference("started"), flag("go"), "done")
+    for id in ids:
+        assert tasks.wait_for(flag(f"started {id}"))
+    return result
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, "SIGINT", "2"])
+def test_an_interrupt_ends_what_runs(client: zexec.Client, flag: Flags, sig: int | str) -> None:
+    result = running(client[:], flag, [0, 1])
+    before = client[:].apply_async(tasks.pid)
+    client.send_signal(sig)
+    with pytest.raises(zexec.CompositeError) as caught:
+        result.get()
+    assert [error.ename for error in caught.value.errors] == ["KeyboardInterrupt"] * 2  # type: ignore[attr-defined]
+    assert [error.engine_id for error in caught.value.errors] == [0, 1]  # type: ignore[attr-defined]
+    assert len(set(before.get())) == 2, "what stood behind it went on, on the same engines"
+
+
+def test_an_interrupt_of_one_engine_leaves_the_others_alone(client: zexec.Client, flag: Flags) -> None:
+    result = running(client[:], flag, [0, 1])
+    client[1].interrupt()
+    assert tasks.until(lambda: result.progress == 1)
+    assert not result.done()
+    tasks.touch(flag("go"))
+    first, second = result.get(return_exceptions=True)
+    assert first == "done"
+    assert isinstance(second, zexec.RemoteError)
+    assert isinstance(second.__cause__, KeyboardInterrupt)
+
+
+def test_an_interrupt_of_idle_engines_does_nothing(client: zexec.Client) -> None:
+    pids = client[:].apply_sync(tasks.pid)
+    client.interrupt()
+    client.send_signal(0)
+    assert client[:].apply_sync(tasks.pid) == pids
+
+
+def test_another_signal_reaches_the_process(client: zexec.Client, flag: Flags) -> None:
+    result = running(client[:], flag, [0, 1])
+    client.send_signal("SIGKILL", targets=0)
+    tasks.touch(flag("go"))
+    lost, kept = result.get(return_exceptions=True)
+    assert isinstance(lost.__cause__, zexec.EngineDied)
+    assert "SIGKILL" in str(lost)
+    assert kept == "done"
+
+
+def test_a_stopped_engine_goes_on(client: zexec.Client) -> None:
+    client.send_signal(signal.SIGSTOP, targets=0)
+    result = client[0].apply_async(tasks.double, 4)
+    client.send_signal(signal.SIGCONT, targets=0)
+    assert result.get() == 8
+
+
+def test_a_wrong_signal_or_target_says_so(client: zexec.Client) -> None:
+    with pytest.raises(ValueError, match="SIGTERM"):
+        client.send_signal("SIGNOTHING")
+    with pytest.raises(ValueError, match="no signal 1000"):
+        client.send_signal(1000)
+    with pytest.raises(IndexError, match="there are 0, 1"):
+        client.interrupt(7)
