@@ -35,6 +35,9 @@ LOCAL = 12  #: never left the client; detail is the exception
 IMPOSSIBLE = 13  #: what it waited for can never be; detail is text
 WAITED = 14  #: what it waited for has not come in time; detail is text
 
+#: A task's id in a hub with many clients: the number of the client, shifted by so many bits, and a number of the client's.
+CLIENT_BITS = 40
+
 FAILED_REMOTELY = frozenset({ERROR, ARGUMENTS, RESULT, PARTIAL})
 
 # -- where a task is: the states of core.scheduler -------------------------------------------------------------------

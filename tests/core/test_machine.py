@@ -18,7 +18,7 @@ from zexec.core import actions as act
 from zexec.core import events as ev
 from zexec.core.invariants import check
 from zexec.core.scheduler import Scheduler
-from zexec.messages import CALL, ERROR, OK, Death, Function, Task
+from zexec.messages import CALL, CLIENT_BITS, ERROR, OK, Death, Function, Task
 
 FUNCTIONS = [Function(b"%d" % i, b"", f"f{i}") for i in range(3)]
 
@@ -42,8 +42,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         on_demand=st.booleans(),
         allowance=st.one_of(st.none(), st.integers(1, 4)),
         break_on_death=st.sampled_from([False, False, True]),
+        elastic=st.sampled_from([False, False, True]),
     )
-    def create(self, places: int, on_demand: bool, allowance: int | None, break_on_death: bool) -> None:
+    def create(self, places: int, on_demand: bool, allowance: int | None, break_on_death: bool, elastic: bool) -> None:
         self.now = 100.0
         self.engines: dict[int, Double] = {}
         self.buried: list[Double] = []
@@ -54,8 +55,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.killed: set[int] = set()
         self.finished = 0
         self.places = places
-        self.s = Scheduler(places, on_demand=on_demand, allowance=allowance, break_on_death=break_on_death)
-        if not on_demand:
+        self.elastic = elastic
+        self.joining: set[int] = set()
+        self.s = Scheduler(
+            places, on_demand=on_demand, allowance=allowance, break_on_death=break_on_death, elastic=elastic
+        )
+        if not on_demand and not elastic:
             self.s.begin()
         self.decide()
 
@@ -91,7 +96,14 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.engines[action.serial].asked.append(list(action.seqs))
         elif kind is act.StartEngine:
             assert action.serial not in self.engines
+            assert not self.elastic
             assert 0 <= action.id < self.places
+            self.engines[action.serial] = Double(action.serial, action.id)
+        elif kind is act.Admit:
+            self.joining.remove(action.token)
+            assert action.id not in {
+                e.id for e in self.engines.values() if not e.stopping and e.serial not in self.killed
+            }
             self.engines[action.serial] = Double(action.serial, action.id)
         elif kind is act.StopEngine:
             if action.serial in self.engines:
@@ -116,10 +128,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         retries=st.sampled_from([0, 0, 1]),
         timeout=st.sampled_from([None, None, 0.5]),
         pins=st.sampled_from([None, None, None, {0}, {0, 1}, {1, 3}, {2, 9}, {7}, set()]),
+        client=st.integers(0, 2),
     )
-    def submit(self, count: int, function: Function, priority: int, retries: int, timeout: Any, pins: Any) -> None:
+    def submit(
+        self, count: int, function: Function, priority: int, retries: int, timeout: Any, pins: Any, client: int
+    ) -> None:
         targets = None if pins is None else frozenset(pins)
-        first = len(self.tasks)
+        first = len(self.tasks) + (client << CLIENT_BITS)
         new = [
             Task(id, function, CALL, b"", 1, priority, retries, timeout, targets) for id in range(first, first + count)
         ]
@@ -164,6 +179,25 @@ class SchedulerMachine(RuleBasedStateMachine):
         events = {"closed": ev.Closed(), "broke": ev.Broke("why"), "terminated": ev.Terminated()}
         if which in events:
             self.tell(events[which])
+
+    # -- engines that come by themselves -------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.elastic)
+    @rule(token=st.integers(0, 10**6))
+    def join(self, token: int) -> None:
+        if token not in self.joining:
+            self.joining.add(token)
+            self.tell(ev.Joined(token))
+
+    @precondition(lambda self: self.elastic)
+    @rule(places=st.integers(0, 5))
+    def want_places(self, places: int) -> None:
+        self.tell(ev.PlacesWanted(places))
+
+    @precondition(lambda self: self.elastic)
+    @rule(id=st.integers(0, 5))
+    def drain(self, id: int) -> None:
+        self.tell(ev.Drain(id))
 
     # -- engines -----------------------------------------------------------------------------------------------------
 
@@ -314,6 +348,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Everybody does what they should."""
         self.now += 0.01
         self.tick()
+        if self.elastic and self.s.tasks and not self.joining and len(self.engines) < max(1, self.s.wanted):
+            self.join(10**6 + int(self.now * 100))
         for engine in list(self.engines.values()):
             if engine.serial in self.killed or engine.stopping:
                 self.bury(engine)

@@ -75,6 +75,15 @@ class StartEngine:
 
 
 @dataclass(slots=True)
+class Admit:
+    """The engine that joined with this token fills place ``id``."""
+
+    token: Any
+    id: int
+    serial: int
+
+
+@dataclass(slots=True)
 class StopEngine:
     """Let an engine leave: it holds nothing any more."""
 
@@ -94,4 +103,16 @@ class Finished:
     """Closed, and nothing is open: the cluster can go."""
 
 
-Action = Send | TakeBack | Settle | SettleBulk | RefuseCancel | Stir | StartEngine | StopEngine | KillEngine | Finished
+Action = (
+    Send
+    | TakeBack
+    | Settle
+    | SettleBulk
+    | RefuseCancel
+    | Stir
+    | StartEngine
+    | Admit
+    | StopEngine
+    | KillEngine
+    | Finished
+)

@@ -16,6 +16,7 @@ class Engine:
         "allowance",
         "asked",
         "condemned",
+        "draining",
         "held",
         "id",
         "load",
@@ -38,6 +39,7 @@ class Engine:
         self.allowance = allowance  #: tasks it may still be sent, None for any number
         self.asked: set[int] = set()  #: numbers it was asked to give back and has not answered for
         self.stirred: set[int] = set()  #: numbers it was interrupted for and has not answered for
+        self.draining = False  #: it is to leave when it holds nothing
         self.condemned = False  #: we had it killed: its death is nobody's fault
 
     def __repr__(self) -> str:

@@ -35,6 +35,27 @@ class ParentEnded:
 
 
 @dataclass(slots=True)
+class Joined:
+    """An engine that nobody here has started wants a place. Elastic clusters only; the answer is Admit, with the same token."""
+
+    token: Any
+
+
+@dataclass(slots=True)
+class PlacesWanted:
+    """How many engines there are to be. Elastic clusters only: what is to be done about it is the host's affair."""
+
+    places: int
+
+
+@dataclass(slots=True)
+class Drain:
+    """An engine is to leave: it gets nothing more, gives back what it has not started, and goes when it has done the rest."""
+
+    id: int
+
+
+@dataclass(slots=True)
 class EngineUp:
     """An engine is ready for tasks. ``id`` says which place it fills."""
 
@@ -126,6 +147,9 @@ Event = (
     Submitted
     | SubmittedAfter
     | ParentEnded
+    | Joined
+    | PlacesWanted
+    | Drain
     | EngineUp
     | EngineDown
     | Ran

@@ -61,6 +61,22 @@ class Fleet:
             heappop(order)
         return order[0]
 
+    def grow(self, places: int) -> None:
+        """Add places, behind those that there are, until there are so many."""
+        for id in range(len(self.filled) + len(self._vacant), places):
+            self._vacant.add(id)
+            heappush(self._vacant_order, id)
+
+    def shrink(self, places: int) -> int:
+        """Take away vacant places at the end, down to so many if those are vacant. How many there are now."""
+        last = len(self.filled) + len(self._vacant)
+        while last > places and last - 1 in self._vacant:
+            last -= 1
+            self._vacant.remove(last)
+        self._vacant_order = [id for id in self._vacant_order if id < last]
+        heapify(self._vacant_order)
+        return last
+
     def start(self, id: int, allowance: int | None) -> Engine:
         """Fill a vacant place with a new engine."""
         self._vacant.remove(id)
@@ -112,7 +128,7 @@ class Fleet:
             self.loaded.pop(engine, None)
         if engine.state is not UP:
             return False
-        if engine.allowance == 0:
+        if engine.allowance == 0 or engine.draining:
             return False
         if not held:
             engine.load = 0.0  # forgets what rounding has left

@@ -9,9 +9,9 @@ from zexec.core import events as ev
 from zexec.core.dependencies import Dependencies
 from zexec.core.engines import LEAVING, STARTING, UP, Engine
 from zexec.core.pinned import PinnedQueues
-from zexec.core.ready import ReadyQueue
 from zexec.core.state import State
-from zexec.messages import BROKEN, CANCELLED, DIED, TERMINATED, Task
+from zexec.core.taking_back import take_back
+from zexec.messages import BROKEN, CANCELLED, DIED, NO_ENGINE, SENT, TERMINATED, Task
 
 #: Engines that die before they are up, in a row, until the cluster gives up, while none has ever been up; and later those that
 #: die so, or with tasks at hand of which they began none. Later it is not the start that fails: somebody kills engines, and in
@@ -28,6 +28,8 @@ def begin(s: State) -> None:
 def fill_places(s: State) -> None:
     """Start engines for vacant places: all, if there is or may be work; on demand, only as many as tasks wait for."""
     fleet = s.fleet
+    if s.elastic:
+        return  # engines come by themselves
     if not s.on_demand:
         if s.tasks or not s.closing:
             begin(s)
@@ -40,6 +42,46 @@ def fill_places(s: State) -> None:
         few, many = sorted((fleet.vacant, s.pinned.places), key=len)
         for id in [id for id in few if id in many]:
             s.start(id)
+
+
+def on_joined(s: State, now: float, event: ev.Joined) -> None:
+    """An engine that came by itself gets the first place that is free, or one more."""
+    if s.finished:
+        return
+    if not s.fleet.vacant:
+        s.places += 1
+        s.fleet.grow(s.places)
+    engine = s.fleet.start(s.fleet.first_vacant(), s.allowance)
+    s.actions.append(act.Admit(event.token, engine.id, engine.serial))
+
+
+def on_places_wanted(s: State, now: float, event: ev.PlacesWanted) -> None:
+    s.wanted = event.places
+    s.places = max(s.places, event.places)
+    s.fleet.grow(s.places)
+
+
+def close_places(s: State, now: float) -> None:
+    """Give up vacant places at the end that nobody wants filled; what waits for one of those alone fails."""
+    before, s.places = s.places, s.fleet.shrink(s.wanted)
+    if s.places < before:
+        for targets, tasks in s.pinned.beyond(s.places, before):
+            detail = f"no engine {sorted(targets)} any more: there are {s.places}"
+            s.settle_each(now, tasks, NO_ENGINE, detail)
+
+
+def on_drain(s: State, now: float, event: ev.Drain) -> None:
+    engine = s.fleet.filled.get(event.id)
+    if engine is None or engine.draining:
+        return
+    if engine.state is STARTING:
+        s.kill(engine, "it is not wanted any more")
+        return
+    engine.draining = True
+    seqs = [seq for seq, task in engine.held.items() if task.state is SENT and seq not in engine.stirred]
+    if seqs:
+        take_back(s, now, engine, seqs)
+    s.settle_down(engine)
 
 
 def on_engine_up(s: State, now: float, event: ev.EngineUp) -> None:
@@ -66,6 +108,8 @@ def on_engine_down(s: State, now: float, event: ev.EngineDown) -> None:
     del s.fleet.engines[event.serial]
     if engine.condemned or s.finished or (s.closing and not s.tasks):
         return  # nobody's fault, or nobody's concern
+    if s.elastic:
+        return  # whoever starts engines sees to that
     if was is STARTING:
         s.failed_starts += 1
     starts = FRUITLESS_LIVES if s.has_been_up else FAILED_STARTS
@@ -114,12 +158,6 @@ def _fate(s: State, engine: Engine, task: Task, ran: bool, event: ev.EngineDown)
     return None, None
 
 
-def retire(s: State, engine: Engine) -> None:
-    """An engine has run all it may: let it leave. Its place is filled anew."""
-    s.fleet.leave(engine)
-    s.actions.append(act.StopEngine(engine.serial))
-
-
 def on_broke(s: State, now: float, event: ev.Broke) -> None:
     break_down(s, now, event.detail)
 
@@ -146,7 +184,7 @@ def _end_all(s: State, now: float, status: int, detail: Any, reason: str) -> Non
         engine.asked.clear()
         engine.stirred.clear()
         s.kill(engine, reason)
-    s.ready = ReadyQueue()
+    s.ready = s.new_queue()
     s.pinned = PinnedQueues()
     s.depending = Dependencies()
     s.settle_each(now, list(s.tasks.values()), status, detail)
@@ -156,7 +194,7 @@ def wind_up(s: State) -> None:
     """Closed, and no task is open: send the engines home, and say so when the last has gone."""
     for engine in list(s.fleet.filled.values()):
         if engine.state is UP:
-            retire(s, engine)
+            s.retire(engine)
     if not s.fleet.engines and not s.finished:
         s.finished = True
         s.actions.append(act.Finished())

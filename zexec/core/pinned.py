@@ -76,10 +76,22 @@ class PinnedQueues:
         """Note that a task inside is no longer WAITING, and never will be again."""
         assert task.targets is not None
         queue = self._queues[task.targets]
-        queue.left()
+        queue.left(task)
         self._count -= 1
         if not queue:
             self._drop(task.targets)
+
+    def beyond(self, first: int, end: int) -> list[tuple[frozenset[int], list[Task]]]:
+        """Take out the tasks that wait for places from ``first`` on and no other, where there were places up to ``end``."""
+        sets = {targets for id in range(first, end) for targets in self._sets.get(id, ())}
+        gone = []
+        for targets in sets:
+            if min(targets) >= first or not any(0 <= id < first for id in targets):
+                tasks = list(self._queues[targets])
+                self._count -= len(tasks)
+                self._drop(targets)
+                gone.append((targets, tasks))
+        return gone
 
     def _drop(self, targets: frozenset[int]) -> None:
         del self._queues[targets]

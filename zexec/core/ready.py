@@ -83,8 +83,8 @@ class ReadyQueue:
         self._count -= waiting
         self._gone -= leftovers
 
-    def left(self) -> None:
-        """Note that one of the tasks inside is no longer WAITING, and never will be again."""
+    def left(self, task: Task) -> None:
+        """Note that a task inside is no longer WAITING, and never will be again."""
         self._count -= 1
         self._gone += 1
         if self._gone > self._count + FEW:

@@ -6,8 +6,7 @@ from typing import Any
 
 from zexec.core import actions as act
 from zexec.core import events as ev
-from zexec.core.engines import UP, Engine
-from zexec.core.lives import retire
+from zexec.core.engines import Engine
 from zexec.core.state import State
 from zexec.messages import OK, SETTLED, UNMET, ResultRecord, Task
 
@@ -49,10 +48,7 @@ def on_ran(s: State, now: float, event: ev.Ran) -> None:
         s.actions.append(act.SettleBulk(engine.id, pairs))
     if stirred:
         stirred.intersection_update(held)
-    if engine.allowance == 0 and not held and engine.state is UP:
-        retire(s, engine)
-    else:
-        s.sort(engine)
+    s.settle_down(engine)
 
 
 def _ended(s: State, now: float, task: Task, engine: Engine, record: ResultRecord) -> None:

@@ -52,6 +52,9 @@ HANDLERS: dict[type, Callable[[State, float, Any], None]] = {
     ev.Submitted: intake.on_submitted,
     ev.SubmittedAfter: intake.on_submitted_after,
     ev.ParentEnded: intake.on_parent_ended,
+    ev.Joined: lives.on_joined,
+    ev.PlacesWanted: lives.on_places_wanted,
+    ev.Drain: lives.on_drain,
     ev.EngineUp: lives.on_engine_up,
     ev.EngineDown: lives.on_engine_down,
     ev.Ran: reports.on_ran,
@@ -75,6 +78,7 @@ class Scheduler(State):
         on_demand: start engines as tasks need them rather than all at once.
         allowance: tasks after which an engine is replaced, None for never.
         break_on_death: an engine's death breaks the cluster, as in the stdlib, rather than costing one task.
+        elastic: engines come and go by themselves, and there are several clients, who get equal shares.
     """
 
     def begin(self) -> None:
@@ -87,6 +91,8 @@ class Scheduler(State):
 
     def decide(self, now: float) -> list[act.Action]:
         """Hand out what can be handed out; return everything that is to be done since the last call."""
+        if self.places > self.wanted and self.places - 1 in self.fleet.vacant:
+            lives.close_places(self, now)
         if not self.broken and not self.terminated:
             handing_out.assign(self, now)
             if self.depending:

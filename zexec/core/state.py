@@ -9,11 +9,12 @@ from zexec.core import actions as act
 from zexec.core.costs import Costs
 from zexec.core.deadlines import Deadlines
 from zexec.core.dependencies import Dependencies
-from zexec.core.engines import Engine
+from zexec.core.engines import UP, Engine
 from zexec.core.fleet import Fleet
 from zexec.core.log import Log
 from zexec.core.pinned import PinnedQueues
 from zexec.core.ready import ReadyQueue, by_queue
+from zexec.core.sharing import FairQueue
 from zexec.messages import CANCELLED, REVOKING, SENT, SETTLED, UNMET, WAITING, Task
 
 #: Which state may follow which. ``_move`` enforces it.
@@ -42,8 +43,12 @@ class State:
         on_demand: bool = False,
         allowance: int | None = None,
         break_on_death: bool = False,
+        elastic: bool = False,
     ) -> None:
         self.places = places
+        self.elastic = elastic
+        #: places there are at least, filled or not (elastic)
+        self.wanted = places
         self.on_demand = on_demand
         self.allowance = allowance
         self.break_on_death = break_on_death
@@ -55,7 +60,7 @@ class State:
         #: all open tasks: every state but SETTLED
         self.tasks: dict[int, Task] = {}
         self.fleet = Fleet(places)
-        self.ready = ReadyQueue()
+        self.ready = self.new_queue()
         #: those that wait and have targets
         self.pinned = PinnedQueues()
         #: those that wait for other tasks
@@ -69,6 +74,10 @@ class State:
         self.hard: set[int] = set()
         self.actions: list[act.Action] = []
         self.log = Log()
+
+    def new_queue(self) -> ReadyQueue:
+        """For tasks that may run anywhere. Where engines come by themselves, so do clients."""
+        return FairQueue() if self.elastic else ReadyQueue()
 
     def move(self, task: Task, state: str) -> None:
         if state not in TRANSITIONS[task.state]:
@@ -125,6 +134,18 @@ class State:
     def sort(self, engine: Engine) -> None:
         if self.fleet.sort(engine) and engine.id in self.pinned.places:
             self.pinned.woken[engine.id] = None
+
+    def settle_down(self, engine: Engine) -> None:
+        """After a change of what an engine holds: let it leave if it has run all it may, or else sort it in."""
+        if not engine.held and engine.state is UP and (engine.allowance == 0 or engine.draining):
+            self.retire(engine)
+        else:
+            self.sort(engine)
+
+    def retire(self, engine: Engine) -> None:
+        """An engine has run all it may: let it leave. Its place is filled anew."""
+        self.fleet.leave(engine)
+        self.actions.append(act.StopEngine(engine.serial))
 
     def is_held(self, serial: int, seq: int) -> bool:
         engine = self.fleet.engines.get(serial)

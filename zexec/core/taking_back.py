@@ -52,7 +52,7 @@ def on_gave_back(s: State, now: float, event: ev.GaveBack) -> None:
         s.log.add(now, "given back by", engine.id, [task.id for task in back])
         s.requeue(back)
     s.fleet.heard(engine, now)
-    s.sort(engine)
+    s.settle_down(engine)
 
 
 def _keep(s: State, now: float, task: Task, engine: Engine) -> None:
@@ -95,7 +95,7 @@ def cancel_waiting(s: State, now: float, task: Task) -> None:
         s.settle(now, task, CANCELLED)
     elif task.targets is None:
         s.settle(now, task, CANCELLED)
-        s.ready.left()
+        s.ready.left(task)
     else:
         s.settle(now, task, CANCELLED)
         s.pinned.left(task)
