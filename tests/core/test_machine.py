@@ -298,7 +298,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.tell(ev.Running(serial, min(seqs, default=-5)))
         elif kind == "ran":
             self.tell(ev.Ran(serial, [(seq, ERROR, b"", 0.0, 0.0) for seq in seqs]))
-        elif serial not in self.engines:
+        elif serial not in self.engines and serial not in self.s.fleet.engines:
             up = kind == "up"
             self.tell(ev.EngineUp(serial, 0) if up else ev.EngineDown(serial, Death(0, 1, "here")))
 
