@@ -17,7 +17,8 @@ process when the client that started it is gone, and otherwise sleeps.
 What the two share, and why it is safe
   ``_started``, ``_revoked``  under ``_lock``: a task starts, or is given back, never both and never neither.
   ``_unsent``  a deque: one thread appends, both take from the left; each result is taken once because popleft is atomic.
-  ``_ticking``  a hint. At worst a tick too many, or a flush one tick later.
+  ``_ticking``  whether the io thread looks every TICK whether a result waits. The main thread appends a result first and reads
+                this after that; the io thread clears it first and looks for results after that. So none is left lying.
 """
 
 from __future__ import annotations
@@ -237,12 +238,20 @@ class Engine:
                 for message in control.receive_all():
                     self._obey(message, control)
             if self._ticking:
-                quiet += 1
-                if self._unsent and monotonic() - self._first_unsent >= FLUSH and self._flush(control):
-                    quiet = 0
-                if quiet > QUIET:
-                    self._ticking = False
-                    quiet = 0
+                quiet = self._tick(quiet, control)
+
+    def _tick(self, quiet: int, control: EngineChannel) -> int:
+        """Send results that have waited too long. ``quiet``: ticks that had none to send, before and after this one."""
+        if self._unsent and monotonic() - self._first_unsent >= FLUSH and self._flush(control):
+            return 0
+        if quiet < QUIET:
+            return quiet + 1
+        # Cleared first, and looked after that: the main thread appends first and reads it after that. So either it rings, or
+        # what it has appended is seen here.
+        self._ticking = False
+        if self._unsent:
+            self._ticking = True
+        return 0
 
     def _obey(self, message: Any, control: EngineChannel) -> None:
         if type(message) is Revoke:
