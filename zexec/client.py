@@ -36,7 +36,7 @@ from zexec.messages import BROKEN, CALL, KEEP_GOING, MAP, STARMAP, TERMINATED, F
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, without_frames
 from zexec.result import LOGGER, AsyncResult, MapResult
-from zexec.wire.pickling import FunctionPickler, MainModule, dump_call, dumps
+from zexec.wire.pickling import FunctionPickler, MainModule, dump_call, dump_chunk
 
 #: Seconds that ``cancel`` waits for an engine's word before it says no. Answers take well under a millisecond; an engine
 #: that is stopped or starved gives none.
@@ -349,7 +349,7 @@ class Client:
         for start, chunk in chunks:
             size = len(chunk)
             try:
-                payload = dumps(chunk, self._main)
+                payload = dump_chunk(chunk, self._main)
             except Exception as e:
                 failed.append((start, size, e))
                 continue

@@ -36,6 +36,9 @@ FINISHED: Literal["FINISHED"] = "FINISHED"
 #: what a cancelled Future becomes once everybody who waits has been told
 CANCELLED_STATE: Literal["CANCELLED_AND_NOTIFIED"] = "CANCELLED_AND_NOTIFIED"
 
+#: Bytes of a payload that a settled result need not let go of: to make another outcome without it takes more.
+SMALL = 64
+
 _creation = threading.Lock()
 
 
@@ -297,7 +300,22 @@ class AsyncResult(Future):  # type: ignore[type-arg]
                 value, error = None, error_of(outcome, self._face, self._what)
         except BaseException as e:
             value, error = None, e.with_traceback(None)
-        self._outcome = (*outcome[:2], None, *outcome[3:])
+        payload = outcome[2]
+        if payload is not None and len(payload) > SMALL:
+            self._outcome = (*outcome[:2], None, *outcome[3:])
+        if error is None and self._callback is None:
+            # What most results come to, short: nobody has asked for a condition or a callback.
+            with _creation:
+                if self._cond is None and not self._callbacks:
+                    self._value = value
+                    self._received = time()
+                    self._state_ = FINISHED
+                    locks, self._locks = self._locks, None
+                    self._client = _AFTERWARDS
+                    if locks:
+                        for lock in locks:
+                            lock.release()
+                    return
         self._finish(value, error)
 
     def _finish(self, value: Any, error: BaseException | None) -> None:
@@ -523,19 +541,29 @@ class MapResult(AsyncResult):
         self._store(start, size, values)
 
     def _note_run(self, outcome: Outcome) -> None:
-        _, _, _, _, engine, started, seconds = outcome
-        if started:
-            self._engines.add(engine)
-            self._begin = min(self._begin or started, started)
-            self._end = max(self._end, started + seconds)
+        started = outcome[5]
+        if not started:
+            return
+        self._engines.add(outcome[4])
+        if not self._begin or started < self._begin:
+            self._begin = started
+        ended = started + outcome[6]
+        if ended > self._end:
+            self._end = ended
 
     def _store(self, start: int, size: int, values: list[Any]) -> None:
         """Values of items that have ended; what they raised is in ``_failures`` already."""
-        self._values[start : start + size] = values
+        if size == 1:
+            self._values[start] = values[0]
+        else:
+            self._values[start : start + size] = values
         with _creation:
             cond = self._cond
             if cond is None:
-                self._done[start : start + size] = b"\1" * size
+                if size == 1:
+                    self._done[start] = 1
+                else:
+                    self._done[start : start + size] = b"\1" * size
                 self._left -= size
         if cond is not None:
             with cond:

@@ -31,6 +31,10 @@ TRY_BY_VALUE = (pickle.PicklingError, AttributeError, TypeError)
 #: Types of arguments that certainly contain nothing special.
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
 
+#: Sequences of such, and how many items of one are looked at.
+_SEQUENCES = frozenset({list, tuple, range})
+FEW = 8
+
 _reducers: dict[type, Any] = {}
 _known = (-1, -1)
 
@@ -130,6 +134,18 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], main: MainModule | 
             return pickle.dumps((args, None), PROTOCOL)
         return dumps((args, None), main)
     return dumps((args, kwargs), main)
+
+
+def dump_chunk(items: Any, main: MainModule | None = None) -> bytes:
+    """The payload of a MAP or STARMAP: a list of items, or another sequence of them."""
+    # To look at many items costs as much as to pickle them, and that is done once for all of them.
+    if len(items) <= FEW and type(items) in _SEQUENCES:
+        for item in items:
+            if type(item) not in _PLAIN:
+                break
+        else:
+            return pickle.dumps(items, PROTOCOL)
+    return dumps(items, main)
 
 
 loads = pickle.loads
