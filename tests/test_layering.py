@@ -75,6 +75,17 @@ WORLD = {"zmq", "socket", "selectors", "select", "ssl", "asyncio"}
 FORBIDDEN = {
     "zexec.messages": {"zexec"},
     "zexec.errors": {"zexec"},
+    "zexec.records": {
+        *WORLD,
+        *FACE,
+        "threading",
+        "sqlite3",
+        "pickle",
+        "zexec.core",
+        "zexec.net",
+        "zexec.hub",
+        "zexec.engine",
+    },
     "zexec.wire": {*WORLD, *FACE, "threading", "zexec.core", "zexec.net", "zexec.hub", "zexec.engine", "zexec.launch"},
     "zexec.net": {*FACE, "zexec.core", "zexec.hub", "zexec.engine", "zexec.launch"},
     "zexec.hub": {*FACE, "zexec.engine", "zexec.wire.pickling", "pickle", "cloudpickle"},

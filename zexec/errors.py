@@ -234,5 +234,9 @@ class TerminatedError(ZexecError):
     """The pool was terminated while the task was open."""
 
 
+class StoreError(ZexecError):
+    """A hub's store cannot be used: the message says which, and why."""
+
+
 class NoEngineError(ZexecError, ValueError):
     """None of the engines that a task is for exists."""
