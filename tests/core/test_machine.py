@@ -190,9 +190,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.tell(ev.Joined(token))
 
     @precondition(lambda self: self.elastic)
-    @rule(places=st.integers(0, 5))
-    def want_places(self, places: int) -> None:
-        self.tell(ev.PlacesWanted(places))
+    @rule(places=st.frozensets(st.integers(0, 5)))
+    def promise(self, places: frozenset[int]) -> None:
+        self.tell(ev.Promised(places))
 
     @precondition(lambda self: self.elastic)
     @rule(id=st.integers(0, 5))
@@ -348,7 +348,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Everybody does what they should."""
         self.now += 0.01
         self.tick()
-        if self.elastic and self.s.tasks and not self.joining and len(self.engines) < max(1, self.s.wanted):
+        missing = self.s.promised & self.s.fleet.vacant or not self.engines
+        if self.elastic and self.s.tasks and not self.joining and missing:
             self.join(10**6 + int(self.now * 100))
         for engine in list(self.engines.values()):
             if engine.serial in self.killed or engine.stopping:

@@ -42,15 +42,21 @@ class Joined:
 
 
 @dataclass(slots=True)
-class PlacesWanted:
-    """How many engines there are to be. Elastic clusters only: what is to be done about it is the host's affair."""
+class Promised:
+    """The places that will be filled again whenever nobody fills them: the host sees to that. Elastic clusters only.
 
-    places: int
+    A task waits for a place that is filled or promised, and for no other.
+    """
+
+    places: frozenset[int]
 
 
 @dataclass(slots=True)
 class Drain:
-    """An engine is to leave: it gets nothing more, gives back what it has not started, and goes when it has done the rest."""
+    """An engine is to leave: it gets nothing more, gives back what it has not started, and goes when it has done the rest.
+
+    Its place is promised no longer.
+    """
 
     id: int
 
@@ -148,7 +154,7 @@ Event = (
     | SubmittedAfter
     | ParentEnded
     | Joined
-    | PlacesWanted
+    | Promised
     | Drain
     | EngineUp
     | EngineDown

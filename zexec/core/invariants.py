@@ -111,7 +111,11 @@ def _check_decided(s: Scheduler) -> None:
     assert not (s.ready and room), "a task waits although an engine has room"
     assert not any(engine.id in s.pinned.places for engine in room), "a task waits although its target has room"
     if s.elastic:
-        assert s.places >= max(s.wanted, max(fleet.filled, default=-1) + 1)
+        assert s.places > max([-1, *s.promised, *fleet.filled])
+        for task in s.pinned:
+            assert task.targets
+            # A place may have been left by this very decision.
+            assert any(id in fleet.filled or id in s.promised or id in fleet.vacant for id in task.targets)
         return  # engines come or do not come
     if s.ready:
         assert fleet.up + fleet.starting > 0, "a task waits and nobody will ever run it"

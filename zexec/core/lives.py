@@ -45,32 +45,40 @@ def fill_places(s: State) -> None:
 
 
 def on_joined(s: State, now: float, event: ev.Joined) -> None:
-    """An engine that came by itself gets the first place that is free, or one more."""
+    """An engine that came by itself gets a place: the first that is promised, or else vacant, or one more."""
     if s.finished:
         return
-    if not s.fleet.vacant:
+    fleet = s.fleet
+    if not fleet.vacant:
         s.places += 1
-        s.fleet.grow(s.places)
-    engine = s.fleet.start(s.fleet.first_vacant(), s.allowance)
+        fleet.grow(s.places)
+    missing = s.promised & fleet.vacant if s.promised else None
+    engine = fleet.start(min(missing) if missing else fleet.first_vacant(), s.allowance)
     s.actions.append(act.Admit(event.token, engine.id, engine.serial))
 
 
-def on_places_wanted(s: State, now: float, event: ev.PlacesWanted) -> None:
-    s.wanted = event.places
-    s.places = max(s.places, event.places)
+def on_promised(s: State, now: float, event: ev.Promised) -> None:
+    s.promised = set(event.places)
+    s.places = max([s.places, *(id + 1 for id in s.promised)])
     s.fleet.grow(s.places)
 
 
-def close_places(s: State, now: float) -> None:
-    """Give up vacant places at the end that nobody wants filled; what waits for one of those alone fails."""
-    before, s.places = s.places, s.fleet.shrink(s.wanted)
-    if s.places < before:
-        for targets, tasks in s.pinned.beyond(s.places, before):
-            detail = f"no engine {sorted(targets)} any more: there are {s.places}"
-            s.settle_each(now, tasks, NO_ENGINE, detail)
+def give_up_places(s: State, now: float) -> None:
+    """Fail what waits for places that nobody fills or will fill; forget those of them at the end."""
+    vacant, promised = s.fleet.vacant, s.promised
+    if s.pinned:
+        few, many = sorted((vacant, s.pinned.places), key=len)
+        lost = [id for id in few if id in many and id not in promised]
+        if lost:
+            for targets, tasks in s.pinned.hopeless(lost, lambda id: id in s.fleet.filled or id in promised):
+                s.settle_each(now, tasks, NO_ENGINE, f"no engine {sorted(targets)}: it has left, or never was")
+    last = s.places - 1
+    if last in vacant and last not in promised:
+        s.places = s.fleet.shrink(max(promised, default=-1) + 1)
 
 
 def on_drain(s: State, now: float, event: ev.Drain) -> None:
+    s.promised.discard(event.id)
     engine = s.fleet.filled.get(event.id)
     if engine is None or engine.draining:
         return

@@ -6,7 +6,7 @@ place in them: nearly always one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from zexec.core.ready import ReadyQueue
 from zexec.messages import Task
@@ -81,12 +81,11 @@ class PinnedQueues:
         if not queue:
             self._drop(task.targets)
 
-    def beyond(self, first: int, end: int) -> list[tuple[frozenset[int], list[Task]]]:
-        """Take out the tasks that wait for places from ``first`` on and no other, where there were places up to ``end``."""
-        sets = {targets for id in range(first, end) for targets in self._sets.get(id, ())}
+    def hopeless(self, lost: Iterable[int], has_hope: Callable[[int], bool]) -> list[tuple[frozenset[int], list[Task]]]:
+        """Take out the tasks that wait for one of these lost places, and for no place that there is hope for."""
         gone = []
-        for targets in sets:
-            if min(targets) >= first or not any(0 <= id < first for id in targets):
+        for targets in {targets: None for id in lost for targets in self._sets.get(id, ())}:
+            if not any(map(has_hope, targets)):
                 tasks = list(self._queues[targets])
                 self._count -= len(tasks)
                 self._drop(targets)

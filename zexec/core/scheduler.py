@@ -53,7 +53,7 @@ HANDLERS: dict[type, Callable[[State, float, Any], None]] = {
     ev.SubmittedAfter: intake.on_submitted_after,
     ev.ParentEnded: intake.on_parent_ended,
     ev.Joined: lives.on_joined,
-    ev.PlacesWanted: lives.on_places_wanted,
+    ev.Promised: lives.on_promised,
     ev.Drain: lives.on_drain,
     ev.EngineUp: lives.on_engine_up,
     ev.EngineDown: lives.on_engine_down,
@@ -91,8 +91,8 @@ class Scheduler(State):
 
     def decide(self, now: float) -> list[act.Action]:
         """Hand out what can be handed out; return everything that is to be done since the last call."""
-        if self.places > self.wanted and self.places - 1 in self.fleet.vacant:
-            lives.close_places(self, now)
+        if self.elastic and self.fleet.vacant:
+            lives.give_up_places(self, now)
         if not self.broken and not self.terminated:
             handing_out.assign(self, now)
             if self.depending:

@@ -47,8 +47,8 @@ class State:
     ) -> None:
         self.places = places
         self.elastic = elastic
-        #: places there are at least, filled or not (elastic)
-        self.wanted = places
+        #: places that will be filled again when they are vacant (elastic)
+        self.promised: set[int] = set(range(places)) if elastic else set()
         self.on_demand = on_demand
         self.allowance = allowance
         self.break_on_death = break_on_death
