@@ -71,10 +71,7 @@ def test_a_task_that_ended_before_the_death_is_not_run_again(flag: Any) -> None:
             r.wait(30)
             outcomes.append(r.successful())
         assert outcomes.count(False) == 1
-    ran = tasks.lines(log)
-    # A result that was lost on its way with the engine may have cost a second run; nothing that arrived does.
-    assert set(ran) == {str(i) for i in range(100)}
-    assert ran.count("50") == 1
+    assert sorted(tasks.lines(log), key=int) == [str(i) for i in range(100)]
 
 
 def test_in_a_map(pool: zexec.Pool, how: str) -> None:

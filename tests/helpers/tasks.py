@@ -23,6 +23,10 @@ def echo(*args: Any, **kwargs: Any) -> Any:
     return (args, kwargs) if kwargs else args
 
 
+def echo_one(x: Any) -> Any:
+    return x
+
+
 def add(x: Any, y: Any = 100) -> Any:
     return x + y
 

@@ -17,6 +17,8 @@ process when the client that started it is gone, and otherwise sleeps.
 What the two share, and why it is safe
   ``_started``, ``_revoked``  under ``_lock``: a task starts, or is given back, never both and never neither.
   ``_unsent``  a deque: one thread appends, both take from the left; each result is taken once because popleft is atomic.
+  ``_sending``  held while results are taken and sent. So the main thread, once it has it, knows that all those have left that
+      the io thread took, and clears the ledger, which nobody else does.
   ``_ticking``  whether the io thread looks every TICK whether a result waits. The main thread appends a result first and reads
                 this after that; the io thread clears it first and looks for results after that. So none is left lying.
 """
@@ -91,6 +93,7 @@ class Engine:
         self._unsent: deque[ResultRecord] = deque()
         self._first_unsent = 0.0
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         #: number of the newest task that has started
         self._started = -1
         #: numbers that were given back before they started
@@ -144,6 +147,7 @@ class Engine:
 
     def _run_bulk(self, bulk: Tasks) -> None:
         run, ledger, lock, unsent = self.runner.run, self._ledger, self._lock, self._unsent
+        keep = _keep_nowhere if ledger is None else ledger.keep
         seq = bulk.base - 1
         last = bulk.base + len(bulk.tasks) - 1
         getrecursionlimit, floor = sys.getrecursionlimit, self._recursion_limit
@@ -166,26 +170,33 @@ class Engine:
             if not unsent:
                 self._first_unsent = now
             unsent.append(record)
-            del record
-            if seq == last or now - self._first_unsent >= FLUSH:
-                self._flush(self._tasks)
+            if seq == last or now - self._first_unsent >= FLUSH or not keep(record):
+                self._flush_all()
             elif not self._ticking:
                 # The next task may be a long one: let the io thread see to what waits.
                 self._ticking = True
                 self._bell.ring()
+            del record
         bulk.tasks = ()
-        self._flush(self._tasks)
+        self._flush_all()
         _flush_std_streams()
+
+    def _flush_all(self) -> None:
+        """In the main thread: when this returns, every result so far has been sent."""
+        self._flush(self._tasks)
+        if self._ledger is not None:
+            self._ledger.clear()
 
     def _flush(self, channel: EngineChannel) -> bool:
         records: list[ResultRecord] = []
-        try:
-            while True:
-                records.append(self._unsent.popleft())
-        except IndexError:
-            pass
-        if records:
-            channel.send(Results(records))
+        with self._sending:
+            try:
+                while True:
+                    records.append(self._unsent.popleft())
+            except IndexError:
+                pass
+            if records:
+                channel.send(Results(records))
         return bool(records)
 
     def _on_sigint(self, signum: int, frame: Any) -> None:
@@ -272,6 +283,10 @@ class Engine:
 
     def _is_orphan(self) -> bool:
         return self.spec.parent is not None and os.getppid() != self.spec.parent
+
+
+def _keep_nowhere(record: ResultRecord) -> bool:
+    return True
 
 
 def _parent_sentinel() -> int | None:

@@ -1,8 +1,17 @@
-"""Which task an engine is in, readable after its death.
+"""What an engine did last, readable after its death.
 
-Eight bytes of memory that hub and engine both map: the number of the newest task that the engine has started. The engine writes
-it before each task, so whatever kills the process, the hub knows which task ran, which had ended and which never began.
+Memory that hub and engine both map, in a file without a name. The engine writes there the number of each task before it starts
+it, and each result that it does not send at once. So whatever kills the process, the hub knows which task ran, has the results
+of those before it, sent or not, and knows that those after it never began: each task runs once, and one death costs one task.
 Engines on other hosts have none; there the oldest task held counts as the one that ran.
+
+::
+
+    [number of the newest task started][bytes of results][results: fixed part, payload; fixed part, payload; ...]
+
+Why what is read is never half written
+  Each of the two numbers is stored by one instruction, and a kill falls between two: a result counts from the moment that the
+  second number covers it. That is also why they are written through a memoryview: ``struct.pack_into`` clears first.
 """
 
 from __future__ import annotations
@@ -14,7 +23,17 @@ import tempfile
 from multiprocessing import reduction
 from typing import Any
 
-_NUMBER = struct.Struct("<q")
+from zexec.messages import UNMET, ResultRecord
+
+#: The two numbers in front.
+_FRONT = 16
+_STARTED, _END = 0, 1
+#: A result without its payload: number, status, length of the payload, start, seconds.
+_RESULT = struct.Struct("=qBIdd")
+#: Room for results. Pages of it that nobody writes to take no memory.
+ROOM = 1 << 18
+#: Payloads from this size on are not kept: their result is sent before the next task starts.
+LARGE = 1 << 15
 
 
 def _make_file() -> int:
@@ -30,31 +49,77 @@ class Ledger:
     """One engine's ledger, on the hub's side before and on the engine's after it has travelled to its process."""
 
     def __init__(self, fd: int | None = None) -> None:
+        fresh = fd is None
         if fd is None:
             fd = _make_file()
-            os.write(fd, _NUMBER.pack(-1))
+            os.ftruncate(fd, _FRONT + ROOM)
         self._fd = fd
-        self._map = mmap.mmap(fd, _NUMBER.size)
+        self._map = mmap.mmap(fd, _FRONT + ROOM)
+        self._numbers = memoryview(self._map)[:_FRONT].cast("q")
+        # What ``keep`` needs, at hand: it is called once for nearly every short task.
+        self._write = self._map.write
+        self._map.seek(_FRONT)
+        self._end = 0
+        if fresh:
+            self._numbers[_STARTED] = -1
 
     def __reduce__(self) -> Any:
         # Only on the way into a process that is being started, like a Connection.
         return _arrive, (reduction.DupFd(self._fd),)
 
+    # -- the engine writes -------------------------------------------------------------------------------------------
+
     def start(self, seq: int) -> None:
         """Note that this task starts now."""
-        _NUMBER.pack_into(self._map, 0, seq)
+        self._numbers[_STARTED] = seq
+
+    def keep(self, record: ResultRecord) -> bool:
+        """Keep a result that is sent later. False if it cannot be kept: then send it, and all others, now."""
+        seq, status, payload, started, seconds = record
+        if type(payload) is not bytes or len(payload) >= LARGE:
+            return False
+        try:
+            size = self._write(_RESULT.pack(seq, status, len(payload), started, seconds) + payload)
+        except ValueError:
+            return False  # it is full
+        self._numbers[_END] = self._end = self._end + size
+        return True
+
+    def clear(self) -> None:
+        """Everything that was kept has been sent."""
+        if self._end:
+            self._numbers[_END] = self._end = 0
+            self._map.seek(_FRONT)
+
+    # -- the hub reads, when the engine's process has ended ------------------------------------------------------------
 
     @property
     def started(self) -> int:
         """The newest task that was started, -1 before the first."""
-        number: int = _NUMBER.unpack_from(self._map, 0)[0]
-        return number
+        return self._numbers[_STARTED]
+
+    def results(self) -> list[ResultRecord]:
+        """What was kept and perhaps not sent. Some of it may have been received all the same."""
+        records: list[ResultRecord] = []
+        data = self._map[_FRONT : _FRONT + max(0, min(self._numbers[_END], ROOM))]
+        at = 0
+        while at + _RESULT.size <= len(data):
+            seq, status, size, started, seconds = _RESULT.unpack_from(data, at)
+            at += _RESULT.size
+            if status > UNMET or at + size > len(data):
+                break  # a task has written here
+            records.append((seq, status, data[at : at + size], started, seconds))
+            at += size
+        return records
+
+    # -- both --------------------------------------------------------------------------------------------------------
 
     def travelled(self) -> None:
         """The engine has its own: the descriptor is not needed any more, the memory is."""
         os.close(self._fd)
 
     def close(self) -> None:
+        self._numbers.release()
         self._map.close()
 
 

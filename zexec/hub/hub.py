@@ -285,7 +285,10 @@ class Hub:
         self._functions.pop(serial, None)
         self._greeted.pop(serial, None)
         self.channel.disconnect(serial)
-        death, started = self.launcher.reap(serial)
+        death, started, results = self.launcher.reap(serial)
+        if results:
+            # Those that had ended and were to be sent with others; the scheduler knows which of them have come.
+            self.scheduler.handle(now, ev.Ran(serial, results))
         report = self._init_reports.pop(serial, None)
         if report is not None:
             self.scheduler.handle(now, ev.Broke(("initializer", report)))

@@ -19,7 +19,7 @@ from typing import Any
 from zexec.engine.bootstrap import ByValue, serve
 from zexec.engine.engine import EngineSpec
 from zexec.engine.ledger import Ledger
-from zexec.messages import Death
+from zexec.messages import Death, ResultRecord
 from zexec.net.channels import Ends
 from zexec.wire.pickling import is_imported_again
 
@@ -121,18 +121,22 @@ class LocalLauncher:
         engine = self.engines.get(serial)
         return engine is not None and engine.process.exitcode is None
 
-    def reap(self, serial: int) -> tuple[Death, int]:
-        """Clean up after an engine whose process has ended: why it did, and the newest task it had started."""
+    def reap(self, serial: int) -> tuple[Death, int, list[ResultRecord]]:
+        """Clean up after an engine whose process has ended.
+
+        Returns:
+            why it did, the newest task it had started, and results that it may not have sent.
+        """
         engine = self.engines.pop(serial)
         process = engine.process
         process.join()
         del self._sentinels[process.sentinel]
-        started = engine.ledger.started
+        started, results = engine.ledger.started, engine.ledger.results()
         engine.ledger.close()
         if self.current.get(engine.id) is process:
             self.current = {id: p for id, p in self.current.items() if p is not process}
         death = Death(engine.id, process.pid, socket.gethostname(), process.exitcode, engine.killed)
-        return death, started
+        return death, started, results
 
     def kill(self, serial: int, reason: str, force: bool = False) -> None:
         """End an engine's process. It is gone when its sentinel says so."""

@@ -3,10 +3,14 @@
 ::
 
     [u32 number of frames][u64 bytes of all frames] [u64 length of each frame, if several] [frames]
+
+Memory grows with the bytes that come, but for MAPPED of them, whatever a message says of its size: so a damaged length costs a
+connection, not the process.
 """
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +23,9 @@ _HEAD = struct.Struct("<IQ")
 MOST_FRAMES = 1 << 24
 #: Messages up to this size are put together by copying; larger ones are read straight into their place.
 COPY = 1 << 18
+#: From this size on that place is mapped, so that it takes memory only as it is filled. Below, memory that was used before is
+#: faster by a tenth, and a damaged length can cost no more than this.
+MAPPED = 1 << 26
 
 Frames = list[Any]
 
@@ -44,7 +51,7 @@ class Assembler:
         #: the beginning of a message that is not complete
         self._rest = b""
         #: a large message being read: its body, and how much of that is there
-        self._large: bytearray | None = None
+        self._large: bytearray | mmap.mmap | None = None
         self._filled = 0
         self._count = 0
 
@@ -87,13 +94,22 @@ class Assembler:
                 at = body + size
                 continue
             if size > COPY:
-                self._large = bytearray(size)
+                self._large = _make_room(size)
                 self._large[: end - body] = data[body:]
                 self._filled, self._count = end - body, count
                 at = end
             break
         self._rest = data[at:]
         return messages
+
+
+def _make_room(size: int) -> bytearray | mmap.mmap:
+    if size < MAPPED:
+        return bytearray(size)
+    try:
+        return mmap.mmap(-1, size)
+    except (OSError, OverflowError) as e:
+        raise ProtocolError(f"a message of {size} bytes: {e}") from e
 
 
 def _split(body: memoryview, count: int) -> Frames:
