@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from time import monotonic
 from typing import Any
@@ -28,6 +29,7 @@ class Quiet(Engine):
     def __init__(self, meanwhile: Any = None) -> None:
         self.meanwhile = meanwhile
         self._unsent = deque()
+        self._sending = threading.Lock()
         self._first_unsent = 0.0
         self._ticking = True
 
