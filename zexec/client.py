@@ -27,6 +27,7 @@ from zexec.core.events import (
     CancelWanted,
     CancelWithdrawn,
     Closed,
+    Drain,
     Event,
     ParentEnded,
     SubmittedAfter,
@@ -58,6 +59,7 @@ class Link(Protocol):
     def processes(self) -> dict[int, Any]: ...
     def kill_engines(self, force: bool) -> None: ...
     def signal(self, ids: Iterable[int], number: int) -> None: ...
+    def places(self) -> list[int]: ...
     def broken(self) -> Any: ...
     def join(self, timeout: float | None = None) -> None: ...
     @property
@@ -246,6 +248,15 @@ class Client:
 
     def kill_engines(self, force: bool) -> None:
         self._link.kill_engines(force)
+
+    def places(self) -> list[int]:
+        """Numbers of the engines that there are, or will be: an engine that is replaced keeps its own."""
+        return self._link.places()
+
+    def drain(self, ids: Iterable[int], restart: bool) -> None:
+        """Have engines leave when they have finished what they run, for good, or to be replaced."""
+        for id in ids:
+            self._link.tell(Drain(id, restart))
 
     def signal(self, ids: Iterable[int], number: int) -> None:
         """Send a signal to engines; an interrupt raises KeyboardInterrupt in the task that each of them runs."""

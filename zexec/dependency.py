@@ -14,8 +14,9 @@ from itertools import cycle
 from typing import Any
 
 from zexec.core.dependencies import Condition, End
+from zexec.core.following import Where
 from zexec.errors import UnmetDependency
-from zexec.messages import OK
+from zexec.messages import DIED, OK, RAN, Outcome
 from zexec.result import AsyncResult, MapResult
 
 
@@ -101,10 +102,16 @@ def ends_of(result: AsyncResult) -> dict[int, End]:
         ends: dict[int, End] = own()
         return ends
     if isinstance(result, MapResult):
-        places = cycle(sorted(result._engines) or [-1])
-        return {id: (not result._failures, place) for id, place in zip(ids, places, strict=False)}
+        places = cycle(sorted(result._engines) or [(-1, 0)])
+        return {id: (not result._failures, *place) for id, place in zip(ids, places, strict=False)}
     outcome = result._outcome
-    return {ids[0]: (False, -1) if outcome is None else (outcome[1] == OK, outcome[4])}
+    return {ids[0]: (False, -1, 0) if outcome is None else (outcome[1] == OK, *where(outcome))}
+
+
+def where(outcome: Outcome) -> Where:
+    """The engine that ran a task: its place and, where that is known, its serial. (-1, 0) if it is gone, or there was none."""
+    status, detail, place = outcome[1], outcome[3], outcome[4]
+    return (-1, 0) if status == DIED else (place, detail if status in RAN else 0)
 
 
 class Dependent:

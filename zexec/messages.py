@@ -39,6 +39,8 @@ WAITED = 14  #: what it waited for has not come in time; detail is text
 CLIENT_BITS = 40
 
 FAILED_REMOTELY = frozenset({ERROR, ARGUMENTS, RESULT, PARTIAL})
+#: what engines say of tasks that have run: in their outcomes, ``detail`` is the serial of the engine
+RAN = frozenset({OK, UNMET, *FAILED_REMOTELY})
 
 # -- where a task is: the states of core.scheduler -------------------------------------------------------------------
 
@@ -119,8 +121,8 @@ class Task:
 
 
 #: How one task ended, as the hub reports it to a client: (task id, status, payload for OK and FAILED_REMOTELY, plain data
-#: that explains a status the hub made, id of the engine or -1, wall-clock start on the engine, seconds it ran). A tuple, because
-#: there is one per task and a class costs five times as much.
+#: that explains a status the hub made or else the engine's serial, id of the engine or -1, wall-clock start on the engine,
+#: seconds it ran). A tuple, because there is one per task and a class costs five times as much.
 Outcome = tuple[int, int, Any, Any, int, float, float]
 
 

@@ -23,7 +23,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Literal
 
 from zexec import errors
-from zexec.messages import CANCELLED, OK, Outcome
+from zexec.messages import CANCELLED, OK, RAN, Outcome
 from zexec.outcomes import Face, add_note, error_of, items_of, value_of
 
 if TYPE_CHECKING:
@@ -447,8 +447,8 @@ class MapResult(AsyncResult):
         self._left = size
         #: ids of the tasks of its chunks
         self._ids: list[int] = []
-        #: engines that ran some of it, when the first item started and the last ended
-        self._engines: set[int] = set()
+        #: places and serials of engines that ran some of it, when the first item started and the last ended
+        self._engines: set[tuple[int, int]] = set()
         self._begin, self._end = 0.0, 0.0
 
     def __len__(self) -> int:
@@ -510,7 +510,7 @@ class MapResult(AsyncResult):
             started=self._begin or None,
             completed=self._end or None,
             received=self._received or None,
-            engine_id=sorted(self._engines),
+            engine_id=sorted({place for place, _ in self._engines}),
             status=None if self._state_ is PENDING else ("ok" if self._error is None else "error"),
             pyerr=self._error,
             msg_id=[str(id) for id in self._ids],
@@ -544,7 +544,7 @@ class MapResult(AsyncResult):
         started = outcome[5]
         if not started:
             return
-        self._engines.add(outcome[4])
+        self._engines.add((outcome[4], outcome[3] if outcome[1] in RAN else 0))
         if not self._begin or started < self._begin:
             self._begin = started
         ended = started + outcome[6]

@@ -26,7 +26,7 @@ class Waiters(Desk):
         condition = Condition(frozenset(ids(list(parents))), **how)
         needs = Needs(None if where else condition, condition if where else None, patience)
         task = Task(next(self.ids), F, CALL, b"", targets=None if targets is None else frozenset(targets))
-        ended = {id: (status == OK, -1) for id, status in self.settled.items()}
+        ended = {id: (status == OK, -1, 0) for id, status in self.settled.items()}
         self.tell(ev.SubmittedAfter(task, needs, ended))
         return task
 
@@ -168,9 +168,9 @@ def test_a_parent_of_whose_end_the_client_hears_later() -> None:
     task = Task(next(desk.ids), F, CALL, b"")
     desk.tell(ev.SubmittedAfter(task, needs, {}))
     assert not desk.sent
-    desk.tell(ev.ParentEnded(777, (True, 0)))
+    desk.tell(ev.ParentEnded(777, (True, 0, 0)))
     assert desk.sent == [(1, [task.id])]
-    desk.tell(ev.ParentEnded(777, (True, 0)))  # said twice
+    desk.tell(ev.ParentEnded(777, (True, 0, 0)))  # said twice
 
 
 def test_follow_runs_where_they_ran() -> None:
@@ -202,17 +202,85 @@ def test_follow_what_ran_in_several_places_or_elsewhere() -> None:
     assert details[both.id] == "the tasks it follows ran on several engines: [0, 1]"
 
 
-def test_the_place_that_it_follows_to_is_filled_anew() -> None:
+GONE = "the engine that ran what it follows is gone"
+
+
+def detail(desk: Desk, task: Task) -> Any:
+    return next(a.detail for a in desk.all(act.Settle) if a.task is task)
+
+
+def test_the_engine_that_it_was_sent_to_dies_before_it_started() -> None:
     desk = Waiters(2)
     (parent,) = desk.submit(1, targets={0})
     child = desk.after(parent, where=True)
     desk.ran(1, 0, seconds=LONG)
-    desk.clear()
-    desk.down(1, started=-1)
-    assert child.id not in desk.settled
+    assert desk.sent[-1] == (1, [child.id])
+    desk.down(1, started=0)
+    assert desk.settled[child.id] == IMPOSSIBLE
+    assert detail(desk, child) == GONE
+
+
+def test_the_engine_dies_while_it_waits_for_room_there() -> None:
+    desk = Waiters(2)
+    (parent,) = desk.submit(1, targets={0})
+    (busy,) = desk.submit(1, targets={0})
+    child = desk.after(parent, where=True)
+    desk.ran(1, 0, seconds=LONG)
+    assert child.id not in sent(desk)
+    desk.down(1, started=1)
+    assert (desk.settled[busy.id], desk.settled[child.id]) == (DIED, IMPOSSIBLE)
+
+
+def test_the_engine_had_gone_when_it_was_submitted() -> None:
+    desk = Waiters(2)
+    (parent,) = desk.submit(1, targets={0})
+    desk.ran(1, 0, seconds=LONG)
+    desk.down(1)
     ((_, serial),) = desk.started
     desk.up(serial)
-    assert desk.sent == [(serial, [child.id])]
+    for where, status in (((0, 1), IMPOSSIBLE), ((0, serial), OK), ((0, 0), OK)):
+        task = Task(next(desk.ids), F, CALL, b"")
+        needs = Needs(None, Condition(frozenset({parent.id})))
+        desk.tell(ev.SubmittedAfter(task, needs, {parent.id: (True, *where)}))
+        desk.run_all()
+        assert desk.settled[task.id] == status, where
+
+
+def test_one_of_two_engines_that_it_may_follow_to_dies() -> None:
+    desk = Waiters(3)
+    parents = [desk.submit(1, targets={place})[0] for place in (0, 1)]
+    for place in (0, 1):
+        desk.submit(1, targets={place})
+    last = desk.submit(1, targets={2})[0]
+    child = desk.after(*parents, last, where=True, all=False)
+    desk.ran(1, 0, seconds=LONG)
+    desk.ran(2, 0, seconds=LONG)
+    assert child.targets == {0}  # it was to be there as soon as one had ended
+    both = Task(next(desk.ids), F, CALL, b"")
+    needs = Needs(None, Condition(frozenset(ids(parents)), all=False))
+    desk.tell(ev.SubmittedAfter(both, needs, {parents[0].id: (True, 0, 1), parents[1].id: (True, 1, 2)}))
+    assert both.targets == {0, 1}
+    desk.down(1, started=1)
+    assert desk.settled[child.id] == IMPOSSIBLE
+    assert both.targets == {1}
+    desk.run_all()
+    assert desk.settled[both.id] == OK
+
+
+def test_it_follows_what_died_with_its_engine() -> None:
+    desk = Waiters(2)
+    (parent,) = desk.submit(1, targets={0})
+    child = desk.after(parent, where=True, success=True, failure=True)
+    desk.down(1, started=0)
+    assert (desk.settled[parent.id], desk.settled[child.id]) == (DIED, IMPOSSIBLE)
+
+
+def test_it_follows_to_an_engine_that_has_run_all_it_may() -> None:
+    desk = Waiters(1, allowance=1)
+    (parent,) = desk.submit(1)
+    child = desk.after(parent, where=True)
+    desk.ran(1, 0, seconds=LONG)
+    assert desk.settled[child.id] == IMPOSSIBLE
 
 
 def test_waiting_too_long() -> None:
@@ -265,22 +333,22 @@ class DependentMachine(SchedulerMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ends: dict[int, tuple[bool, int]] = {}
+        self.ends: dict[int, tuple[bool, int, int]] = {}
         self.needs: dict[int, Needs] = {}
 
     def perform(self, action: Any) -> None:
         kind = type(action)
         if kind is act.Settle:
-            self.ends[action.task.id] = (action.status == OK, action.engine)
+            self.ends[action.task.id] = (action.status == OK, action.engine, action.serial)
         elif kind is act.SettleBulk:
-            self.ends.update((task.id, (True, action.engine)) for task, _ in action.pairs)
+            self.ends.update((task.id, (True, action.engine, action.serial)) for task, _ in action.pairs)
         elif kind is act.Send:
             for task in action.tasks:
                 if task.id in self.needs:
-                    self.was_to_run(task, self.engines[action.serial].id)
+                    self.was_to_run(task, action.serial)
         super().perform(action)
 
-    def was_to_run(self, task: Task, place: int) -> None:
+    def was_to_run(self, task: Task, serial: int) -> None:
         needs = self.needs[task.id]
         for condition in (needs.after, needs.follow):
             if condition is None or not condition.ids:
@@ -288,7 +356,7 @@ class DependentMachine(SchedulerMachine):
             counts = [id for id in condition.ids if id in self.ends and self.wanted(condition, self.ends[id][0])]
             assert len(counts) == len(condition.ids) if condition.all else counts
             if condition is needs.follow:
-                assert place in {self.ends[id][1] for id in counts}
+                assert serial in {self.ends[id][2] for id in counts}, "it runs where none has run of what it follows"
 
     def wanted(self, condition: Condition, ok: bool) -> bool:
         return condition.success if ok else condition.failure
@@ -325,7 +393,7 @@ class DependentMachine(SchedulerMachine):
 
     @rule(id=st.integers(100_000, 100_005), ok=st.booleans())
     def hear_of_nobodys_parent(self, id: int, ok: bool) -> None:
-        self.tell(ev.ParentEnded(id, (ok, 0)))
+        self.tell(ev.ParentEnded(id, (ok, 0, 0)))
 
 
 TestDependentMachine = DependentMachine.TestCase

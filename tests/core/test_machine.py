@@ -54,6 +54,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.told: list[Any] = []  # events of engines, to be repeated later
         self.killed: set[int] = set()
         self.finished = 0
+        self.closed: set[int] = set()  # places that are not to be filled any more
         self.places = places
         self.elastic = elastic
         self.joining: set[int] = set()
@@ -98,6 +99,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert action.serial not in self.engines
             assert not self.elastic
             assert 0 <= action.id < self.places
+            assert action.id not in self.closed
             self.engines[action.serial] = Double(action.serial, action.id)
         elif kind is act.Admit:
             self.joining.remove(action.token)
@@ -194,10 +196,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def promise(self, places: frozenset[int]) -> None:
         self.tell(ev.Promised(places))
 
-    @precondition(lambda self: self.elastic)
-    @rule(id=st.integers(0, 5))
-    def drain(self, id: int) -> None:
-        self.tell(ev.Drain(id))
+    @rule(id=st.integers(0, 5), restart=st.sampled_from([True, True, False]))
+    def drain(self, id: int, restart: bool) -> None:
+        self.tell(ev.Drain(id, restart))
+        if not restart and not self.elastic:
+            self.closed.add(id)
 
     # -- engines -----------------------------------------------------------------------------------------------------
 
@@ -352,7 +355,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if self.elastic and self.s.tasks and not self.joining and missing:
             self.join(10**6 + int(self.now * 100))
         for engine in list(self.engines.values()):
-            if engine.serial in self.killed or engine.stopping:
+            if engine.serial in self.killed:
                 self.bury(engine)
                 continue
             if not engine.up:
@@ -363,6 +366,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             while engine.queue or engine.running is not None:
                 self.run_one(engine, OK)
             self.flush(engine)
+            if engine.stopping:
+                self.bury(engine)
 
 
 TestSchedulerMachine = SchedulerMachine.TestCase

@@ -59,14 +59,14 @@ def test_tasks_that_wait_for_others(path: Path) -> None:
     store = SqliteStore(path)
     fill(store, [1, 2, 3, 4])
     needs = Needs(Condition(frozenset({1, 2, 3, 77, 88}), failure=True), Condition(frozenset({4}), False), 5.0)
-    store.accepted([task(5)], "alice", plain_needs(needs, {88: (True, 4)}))
+    store.accepted([task(5)], "alice", plain_needs(needs, {88: (True, 4, 9)}))
     store.settled([outcome(1, engine=2), outcome(2, status=ERROR, engine=1)])
     store.close()
     store = SqliteStore(path)
     five = store.reload()[-1]
     assert five.needs == needs
     # 77 was dropped, or never was: it has ended, nobody knows how.
-    assert five.ended == {1: (True, 2), 2: (False, 1), 77: (False, -1), 88: (True, 4)}
+    assert five.ended == {1: (True, 2, 0), 2: (False, 1, 0), 77: (False, -1, 0), 88: (True, 4, 0)}
     store.close()
 
 

@@ -77,3 +77,62 @@ def test_a_wrong_signal_or_target_says_so(client: zexec.Client) -> None:
         client.send_signal(1000)
     with pytest.raises(IndexError, match="there are 0, 1"):
         client.interrupt(7)
+
+
+def test_an_engine_that_is_shut_down_leaves(client: zexec.Client) -> None:
+    pids = client[:].apply_sync(tasks.pid)
+    client.shutdown(0, block=True)
+    assert client.ids == [1]
+    assert len(client) == 1
+    assert client[-1].targets == 1
+    assert client[:].apply_sync(tasks.pid) == [pids[1]]
+    for lost in (0, -2, [1, 0]):
+        with pytest.raises(IndexError, match="there are 1"):
+            client[lost]
+    assert client.load_balanced_view().map_sync(tasks.double, range(10)) == list(range(0, 20, 2))
+
+
+def test_it_finishes_what_it_runs(client: zexec.Client, flag: Flags) -> None:
+    result = running(client[:], flag, [0, 1])
+    alone = client[0].apply_async(tasks.pid)
+    client[0].shutdown()
+    with pytest.raises(zexec.RemoteError, match="there are 1") as caught:
+        alone.get()
+    assert isinstance(caught.value.__cause__, zexec.NoEngineError)
+    tasks.touch(flag("go"))
+    assert result.get() == ["done", "done"]
+
+
+def test_views_made_before_say_what_is_gone(client: zexec.Client) -> None:
+    both, every = client[:], client.direct_view()
+    client.shutdown([1])
+    assert tasks.until(lambda: client.ids == [0])
+    with pytest.raises(IndexError, match="no engine 1: there are 0"):
+        both.apply_sync(tasks.pid)
+    assert len(every.apply_sync(tasks.pid)) == 1
+
+
+def test_an_engine_that_is_restarted_has_its_number_and_no_names(client: zexec.Client) -> None:
+    client[:]["a"] = 1
+    pid = client[0].apply_sync(tasks.pid)
+    client.shutdown(0, restart=True, block=True)
+    assert client.ids == [0, 1]
+    assert client[0].apply_sync(tasks.pid) != pid
+    assert client[1]["a"] == 1
+    with pytest.raises(zexec.RemoteError, match="NameError"):
+        client[0]["a"]
+
+
+def test_the_hub_ends_with_all(client: zexec.Client) -> None:
+    client.shutdown(targets=0, hub=True)
+    with pytest.raises(RuntimeError, match="closed"):
+        client.direct_view()["a"] = 1
+    with pytest.raises(ValueError, match="not both"):
+        client.shutdown(hub=True, restart=True)
+
+
+def test_a_pool_whose_engines_were_all_named_ends(pool: zexec.Pool) -> None:
+    client = pool.client
+    client[:].shutdown()
+    with pytest.raises(ValueError, match="not running"):
+        pool.apply(tasks.pid)

@@ -89,6 +89,26 @@ def test_follow(pool: zexec.Pool) -> None:
         pool.options(follow=apart).apply(tasks.pid)
 
 
+def test_the_engine_that_it_was_to_follow_to_is_gone(pool: zexec.Pool, flag: Any) -> None:
+    """Its replacement has the number, but nothing of what the leader left there."""
+    leader = pool.options(targets=0).apply_async(tasks.pid)
+    held = pool.options(targets=0).apply_async(tasks.hold, (flag("started"), flag("release")))
+    waiting = pool.options(follow=leader).apply_async(tasks.pid)
+    assert tasks.wait_for(flag("started"))
+    pool.client.send_signal("SIGKILL", 0)
+    with pytest.raises(zexec.ImpossibleDependency, match="is gone"):
+        waiting.get(20)
+    with pytest.raises(zexec.EngineDied):
+        held.get(20)
+    with pytest.raises(zexec.ImpossibleDependency, match="is gone"):
+        pool.options(follow=leader).apply(tasks.pid)
+    with pytest.raises(zexec.ImpossibleDependency, match="is gone"):
+        pool.options(follow=zexec.Dependency(held, failure=True)).apply(tasks.pid)
+    mapped = pool.options(targets=0).map_async(tasks.double, range(10), 5)
+    mapped.wait()
+    assert pool.options(follow=mapped).apply(tasks.pid) == pool.options(targets=0).apply(tasks.pid)
+
+
 def test_patience(pool: zexec.Pool, flag: Any) -> None:
     held = pool.apply_async(tasks.hold, (flag("started"), flag("release")))
     child = pool.options(after=held, patience=0.05).apply_async(tasks.double, (1,))

@@ -41,6 +41,7 @@ class Settle:
     engine: int = -1
     started: float = 0.0
     seconds: float = 0.0
+    serial: int = 0  #: of the engine that ran it, 0 where none did
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class SettleBulk:
 
     engine: int
     pairs: list[tuple[Task, Any]]
+    serial: int
 
 
 @dataclass(slots=True)

@@ -12,10 +12,11 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from zexec.core.following import Where
 from zexec.messages import Task
 
-#: how a parent ended: whether well, and the engine that ran it, or -1
-End = tuple[bool, int]
+#: how a parent ended: whether well, the place of the engine that ran it, or -1, and that engine's serial, or 0 if not known
+End = tuple[bool, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,14 @@ class _Watch:
         self.met = not condition.ids
         self.impossible = ""
         #: where parents ran whose ends count
-        self.engines: set[int] = set()
+        self.engines: set[Where] = set()
 
     def ended(self, parent: int, end: End) -> None:
-        ok, engine = end
+        ok, place, serial = end
         wanted = self.condition
         self.left -= 1
         if wanted.success if ok else wanted.failure:
-            self.engines.add(engine)
+            self.engines.add((place, serial))
             self.met = self.met or not wanted.all or not self.left
         elif wanted.all:
             self.impossible = self.impossible or f"task {parent} {'ended well' if ok else 'failed'}"
@@ -123,11 +124,11 @@ class Dependencies:
             self._tell(self._waiting[child], parent, end)
         return list(children)
 
-    def ripe(self, task_id: int) -> tuple[Task, str | None, frozenset[int] | None] | None:
+    def ripe(self, task_id: int) -> tuple[Task, str | None, list[Where] | None] | None:
         """Take a task out if it waits no more.
 
         Returns:
-            it, why it can never run or None, and the places it may run on, None for any; None if it waits on.
+            it, why it can never run or None, and where it may run, None for anywhere; None if it waits on.
         """
         waiting = self._waiting.get(task_id)
         if waiting is None:
@@ -136,16 +137,13 @@ class Dependencies:
         if why is None and not all(watch.met for watch in waiting.watches):
             return None
         self.drop(task_id)
-        task, targets = waiting.task, waiting.task.targets
+        task = waiting.task
         if why is not None or waiting.follow is None or not waiting.follow.condition.ids:
-            return task, why, targets
-        places = waiting.follow.engines - {-1}
+            return task, why, None
+        where = sorted(place for place in waiting.follow.engines if place[0] >= 0)
         if waiting.follow.condition.all and len(waiting.follow.engines) > 1:
-            return task, f"the tasks it follows ran on several engines: {sorted(places)}", targets
-        allowed = frozenset(places if targets is None else places & targets)
-        if not allowed:
-            return task, "no engine that it may run on has run what it follows", targets
-        return task, None, allowed
+            return task, f"the tasks it follows ran on several engines: {sorted({place for place, _ in where})}", None
+        return task, None, where
 
     def drop(self, task_id: int) -> None:
         """A task waits no more, whatever for."""

@@ -55,10 +55,11 @@ class Promised:
 class Drain:
     """An engine is to leave: it gets nothing more, gives back what it has not started, and goes when it has done the rest.
 
-    Its place is promised no longer.
+    Nobody takes its place: that is promised no longer, or closed. With ``restart`` somebody does.
     """
 
     id: int
+    restart: bool = False
 
 
 @dataclass(slots=True)

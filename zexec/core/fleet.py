@@ -19,6 +19,7 @@ class Fleet:
         "_serial",
         "_vacant",
         "_vacant_order",
+        "closed",
         "engines",
         "filled",
         "idle",
@@ -43,6 +44,8 @@ class Fleet:
         self.up = 0
         self.starting = 0
         self._serial = 0
+        #: places that nobody is to fill any more, in a cluster that starts its own engines
+        self.closed: frozenset[int] = frozenset()
         self._vacant = set(range(places))
         #: a heap of at least those
         self._vacant_order = list(range(places))
@@ -53,6 +56,11 @@ class Fleet:
     def vacant(self) -> set[int]:
         """Places that nobody fills. Changed only here."""
         return self._vacant
+
+    def close(self, id: int) -> None:
+        """Nobody is to fill a place any more."""
+        self.closed |= {id}
+        self._vacant.discard(id)
 
     def first_vacant(self) -> int:
         """The lowest place that nobody fills; there must be one."""
@@ -91,6 +99,8 @@ class Fleet:
         """An engine fills its place no more."""
         if self.filled.get(engine.id) is engine:
             del self.filled[engine.id]
+            if engine.id in self.closed:
+                return
             self._vacant.add(engine.id)
             heappush(self._vacant_order, engine.id)
             if len(self._vacant_order) > 2 * len(self._vacant) + 64:

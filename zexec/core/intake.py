@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from zexec.core import actions as act
 from zexec.core import events as ev
+from zexec.core.following import Where
 from zexec.core.handing_out import assign
 from zexec.core.ready import by_queue
-from zexec.core.state import InvalidTransition, State
-from zexec.messages import BROKEN, IMPOSSIBLE, NO_ENGINE, OK, TERMINATED, Task
+from zexec.core.state import NOBODY, InvalidTransition, State
+from zexec.messages import BROKEN, IMPOSSIBLE, NO_ENGINE, OK, TERMINATED, WAITING, Task
+
+#: why a task that follows others can never run
+GONE = "the engine that ran what it follows is gone"
+ELSEWHERE = "no engine that it may run on has run what it follows"
 
 
 def on_submitted(s: State, now: float, event: ev.Submitted) -> None:
@@ -26,11 +33,13 @@ def on_submitted(s: State, now: float, event: ev.Submitted) -> None:
         s.settle_each(now, tasks, BROKEN, s.broken)
     elif s.terminated or s.finished:
         s.settle_each(now, tasks, TERMINATED, None)
+    elif s.is_empty:
+        s.settle_each(now, tasks, NO_ENGINE, NOBODY)
     elif pinned:
         free, with_targets = by_queue(tasks)
         s.ready.extend(free)
         for targets, some in with_targets.items():
-            _pin(s, now, targets, some)
+            s.pin(now, targets, some)
     else:
         s.ready.extend(tasks)
 
@@ -45,6 +54,8 @@ def on_submitted_after(s: State, now: float, event: ev.SubmittedAfter) -> None:
         s.settle(now, task, BROKEN, detail=s.broken)
     elif s.terminated or s.finished:
         s.settle(now, task, TERMINATED)
+    elif s.is_empty:
+        s.settle(now, task, NO_ENGINE, detail=NOBODY)
     else:
         s.depending.add(now, task, event.needs, event.ended)
         _look_at(s, now, task.id)
@@ -62,9 +73,10 @@ def release(s: State, now: float) -> None:
         action = s.actions[at]
         at += 1
         if type(action) is act.SettleBulk:
-            ends = [(task.id, (True, action.engine)) for task, _ in action.pairs]
+            end = True, action.engine, action.serial
+            ends = [(task.id, end) for task, _ in action.pairs]
         elif type(action) is act.Settle:
-            ends = [(action.task.id, (action.status == OK, action.engine))]
+            ends = [(action.task.id, (action.status == OK, action.engine, action.serial))]
         else:
             continue
         for parent, end in ends:
@@ -78,20 +90,45 @@ def _look_at(s: State, now: float, task_id: int) -> None:
     ripe = s.depending.ripe(task_id)
     if ripe is None:
         return
-    task, why, targets = ripe
+    task, why, followed = ripe
     if why is not None:
         s.settle(now, task, IMPOSSIBLE, detail=why)
-        return
-    task.targets = targets
-    if targets is None:
+    elif followed is not None:
+        _bind(s, now, task, followed)
+    elif task.targets is None:
         s.ready.extend((task,))
     else:
-        _pin(s, now, targets, [task])
+        s.pin(now, task.targets, [task])
 
 
-def _pin(s: State, now: float, targets: frozenset[int], tasks: list[Task]) -> None:
-    if any(0 <= id < s.places for id in targets):
-        s.pinned.add(targets, tasks)
-    else:
-        detail = f"no engine {sorted(targets)}: there are 0 to {s.places - 1}"
-        s.settle_each(now, tasks, NO_ENGINE, detail)
+def _bind(s: State, now: float, task: Task, followed: Iterable[Where]) -> None:
+    """Queue a task for the engines that ran what it follows, as far as they are there and it may run on them."""
+    engines = []
+    for place, serial in followed:
+        engine = s.fleet.filled.get(place)
+        if engine is not None and serial in (0, engine.serial):
+            engines.append(engine)
+    allowed = [engine for engine in engines if task.targets is None or engine.id in task.targets]
+    if not allowed:
+        s.settle(now, task, IMPOSSIBLE, detail=ELSEWHERE if engines else GONE)
+        return
+    task.targets = frozenset(engine.id for engine in allowed)
+    s.following.bind(task.id, (engine.serial for engine in allowed))
+    s.pin(now, task.targets, [task])
+
+
+def gather_strays(s: State, now: float) -> None:
+    """Look at bound tasks whose engines have left, or that have come back from an engine."""
+    strays, s.following.strays = s.following.strays, []
+    for task_id in dict.fromkeys(strays):
+        task = s.tasks.get(task_id)
+        if task is None or task.state is not WAITING:
+            continue  # where it runs it may end; if it comes back from there it is a stray again
+        engines = [s.fleet.engines[serial] for serial in s.following.serials(task_id)]
+        if not engines:
+            s.settle(now, task, IMPOSSIBLE, detail=GONE)
+            s.pinned.left(task)
+        elif task.targets != frozenset(engine.id for engine in engines):
+            s.pinned.remove(task)
+            task.targets = frozenset(engine.id for engine in engines)
+            s.pinned.add(task.targets, [task])

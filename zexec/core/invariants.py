@@ -28,6 +28,7 @@ def check(s: Scheduler, decided: bool = False) -> None:
             held[task.id] = task
     waiting = _check_queues(s)
     s.depending.check(s.tasks)
+    s.following.check(s.tasks, (engine.serial for engine in s.fleet.filled.values()))
     assert not {task.id for task in s.depending} & set(waiting)
     waiting.update((task.id, task) for task in s.depending)
     # Every open task is in exactly one place, and nothing else is anywhere.
@@ -84,8 +85,9 @@ def _check_fleet(fleet: Fleet, places: int) -> None:
     assert fleet.up == sum(e.state is UP for e in engines.values())
     assert fleet.starting == sum(e.state is STARTING for e in engines.values())
     assert fleet.filled == {e.id: e for e in engines.values() if e.state is not LEAVING}
-    assert set(fleet.filled) | fleet.vacant == set(range(places))
-    assert not set(fleet.filled) & fleet.vacant
+    assert set(fleet.filled) | fleet.vacant | fleet.closed == set(range(places)) | fleet.closed
+    assert not fleet.vacant & (fleet.closed | set(fleet.filled))
+    assert all(fleet.filled[id].draining for id in fleet.closed if id in fleet.filled)
     assert fleet.vacant <= set(fleet._vacant_order)
     for engine in engines.values():
         held, open_ = len(engine.held), engine.state is UP and engine.allowance != 0 and not engine.draining
@@ -107,6 +109,11 @@ def _check_decided(s: Scheduler) -> None:
     if s.broken or s.terminated:
         assert not s.tasks
         return
+    assert not s.following.strays, "a bound task was not looked at"
+    for task in s.following.bound(s.tasks):
+        if task.state is WAITING:
+            serials = {fleet.filled[id].serial for id in task.targets or () if id in fleet.filled}
+            assert serials == s.following.serials(task.id), "a bound task waits for somebody else"
     room = [*fleet.idle, *fleet.roomy]
     assert not (s.ready and room), "a task waits although an engine has room"
     assert not any(engine.id in s.pinned.places for engine in room), "a task waits although its target has room"

@@ -9,7 +9,7 @@ from zexec.core import events as ev
 from zexec.core.dependencies import Dependencies
 from zexec.core.engines import LEAVING, STARTING, UP, Engine
 from zexec.core.pinned import PinnedQueues
-from zexec.core.state import State
+from zexec.core.state import NOBODY, State
 from zexec.core.taking_back import take_back
 from zexec.messages import BROKEN, CANCELLED, DIED, NO_ENGINE, SENT, TERMINATED, Task
 
@@ -78,7 +78,10 @@ def give_up_places(s: State, now: float) -> None:
 
 
 def on_drain(s: State, now: float, event: ev.Drain) -> None:
-    s.promised.discard(event.id)
+    if not event.restart:
+        s.promised.discard(event.id)
+        if not s.elastic and s.exists(event.id):
+            _close(s, now, event.id)
     engine = s.fleet.filled.get(event.id)
     if engine is None or engine.draining:
         return
@@ -90,6 +93,20 @@ def on_drain(s: State, now: float, event: ev.Drain) -> None:
     if seqs:
         take_back(s, now, engine, seqs)
     s.settle_down(engine)
+
+
+def _close(s: State, now: float, id: int) -> None:
+    """Nobody will fill a place any more: fail what waits for it alone, or for any, if it was the last."""
+    s.fleet.close(id)
+    if s.is_empty:
+        waiting = [*s.ready, *s.pinned, *s.depending]
+        s.ready = s.new_queue()
+        s.pinned = PinnedQueues()
+        s.depending = Dependencies()
+        s.settle_each(now, waiting, NO_ENGINE, NOBODY)
+        return
+    for targets, tasks in s.pinned.hopeless([id], s.exists):
+        s.settle_each(now, tasks, NO_ENGINE, s.no_engine(targets))
 
 
 def on_engine_up(s: State, now: float, event: ev.EngineUp) -> None:
@@ -111,7 +128,7 @@ def on_engine_down(s: State, now: float, event: ev.EngineDown) -> None:
     if engine is None:
         return
     was = engine.state
-    s.fleet.leave(engine)
+    s.leave(engine)
     _bury(s, now, engine, event)
     del s.fleet.engines[event.serial]
     if engine.condemned or s.finished or (s.closing and not s.tasks):
@@ -142,7 +159,7 @@ def _bury(s: State, now: float, engine: Engine, event: ev.EngineDown) -> None:
             s.retry(now, task)
             again.append(task)
         else:
-            s.settle(now, task, status, detail=detail, engine=engine.id)
+            s.settle(now, task, status, detail=detail, engine=engine.id, serial=engine.serial)
     held.clear()
     engine.asked.clear()
     engine.stirred.clear()
@@ -150,7 +167,7 @@ def _bury(s: State, now: float, engine: Engine, event: ev.EngineDown) -> None:
     survivors += again
     if survivors:
         s.log.add(now, "rescued from", engine.id, [task.id for task in survivors])
-        s.requeue(survivors)
+        s.requeue(now, survivors)
 
 
 def _fate(s: State, engine: Engine, task: Task, ran: bool, event: ev.EngineDown) -> tuple[int | None, Any]:
@@ -196,6 +213,7 @@ def _end_all(s: State, now: float, status: int, detail: Any, reason: str) -> Non
     s.pinned = PinnedQueues()
     s.depending = Dependencies()
     s.settle_each(now, list(s.tasks.values()), status, detail)
+    s.following.strays.clear()
 
 
 def wind_up(s: State) -> None:

@@ -92,6 +92,15 @@ class PinnedQueues:
                 gone.append((targets, tasks))
         return gone
 
+    def remove(self, task: Task) -> None:
+        """Take a task that waits out, to be put into another queue."""
+        assert task.targets is not None
+        queue = self._queues[task.targets]
+        queue.remove(task)
+        self._count -= 1
+        if not queue:
+            self._drop(task.targets)
+
     def _drop(self, targets: frozenset[int]) -> None:
         del self._queues[targets]
         for id in targets:

@@ -90,6 +90,12 @@ class ReadyQueue:
         if self._gone > self._count + FEW:
             self._sweep()
 
+    def remove(self, task: Task) -> None:
+        """Take a task that waits out of the middle. Costs the length of the queue."""
+        level = self._levels[task.priority]
+        level.remove(task)
+        self._count -= 1
+
     def _sweep(self) -> None:
         waiting = list(self)
         self._levels.clear()

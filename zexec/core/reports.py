@@ -45,7 +45,10 @@ def on_ran(s: State, now: float, event: ev.Ran) -> None:
         s.log.add(now, "ran on", engine.id, ids)
         if s.hard:
             s.hard.difference_update(ids)
-        s.actions.append(act.SettleBulk(engine.id, pairs))
+        if s.following:
+            for id in ids:
+                s.following.ended(id)
+        s.actions.append(act.SettleBulk(engine.id, pairs, engine.serial))
     if stirred:
         stirred.intersection_update(held)
     s.settle_down(engine)
@@ -59,23 +62,25 @@ def _ended(s: State, now: float, task: Task, engine: Engine, record: ResultRecor
         status, payload, detail = task.expired, None, task.timeout
     if status == UNMET and _may_move(s, task, engine):
         s.log.add(now, "refused by", engine.id, (task.id,))
-        s.requeue((task,))
+        s.requeue(now, (task,))
         return
     if s.may_retry(task, status):
         s.retry(now, task)
-        s.requeue((task,))
+        s.requeue(now, (task,))
         return
     s.log.add(now, "ended on", engine.id, (task.id,))
     s.close_task(task)
-    s.actions.append(act.Settle(task, status, payload, detail, engine.id, started, seconds))
+    s.actions.append(act.Settle(task, status, payload, detail, engine.id, started, seconds, engine.serial))
 
 
 def _may_move(s: State, task: Task, engine: Engine) -> bool:
     """Whether a task may run anywhere but here; then it does not come back here."""
     if task.cancelling or task.id in s.hard or s.broken:
         return False
-    others = frozenset(range(s.places) if task.targets is None else task.targets) - {engine.id}
-    if not any(0 <= id < s.places for id in others):
+    others = frozenset(s.open_places if task.targets is None else task.targets) - {engine.id}
+    if not any(map(s.exists, others)):
         return False
+    if task.id in s.following:
+        s.following.forbid(task.id, engine.serial)
     task.targets = others
     return True

@@ -9,6 +9,7 @@
     What state consists of:  ready, pinned   tasks that wait            fleet      engines and places
                              dependencies    tasks that wait for tasks  deadlines  what falls due
                              costs           what tasks take            log        the stories of tasks
+                             following       tasks that may run only where others have
 
 Rules for editors of this package
   1. No sockets, threads, clocks, pickle, logging or environment here; ``tests/test_layering.py`` holds that.
@@ -91,6 +92,8 @@ class Scheduler(State):
 
     def decide(self, now: float) -> list[act.Action]:
         """Hand out what can be handed out; return everything that is to be done since the last call."""
+        if self.following.strays:
+            intake.gather_strays(self, now)
         if self.elastic and self.fleet.vacant:
             lives.give_up_places(self, now)
         if not self.broken and not self.terminated:
@@ -131,6 +134,7 @@ class Scheduler(State):
             or fleet.roomy
             or self.broken
             or self.terminated
+            or self.is_empty
             or (self.on_demand and fleet.vacant and fleet.starting <= len(self.ready))
         )
 

@@ -11,11 +11,12 @@ from zexec.core.deadlines import Deadlines
 from zexec.core.dependencies import Dependencies
 from zexec.core.engines import UP, Engine
 from zexec.core.fleet import Fleet
+from zexec.core.following import Following
 from zexec.core.log import Log
 from zexec.core.pinned import PinnedQueues
 from zexec.core.ready import ReadyQueue, by_queue
 from zexec.core.sharing import FairQueue
-from zexec.messages import CANCELLED, REVOKING, SENT, SETTLED, UNMET, WAITING, Task
+from zexec.messages import CANCELLED, NO_ENGINE, REVOKING, SENT, SETTLED, UNMET, WAITING, Task
 
 #: Which state may follow which. ``_move`` enforces it.
 TRANSITIONS: dict[str, frozenset[str]] = {
@@ -27,6 +28,8 @@ TRANSITIONS: dict[str, frozenset[str]] = {
 
 #: How long an interrupted task may go on, or an engine owe the answer to a cancel by force, before the engine is replaced.
 GRACE = 1.0
+
+NOBODY = "all engines were shut down"
 
 
 class InvalidTransition(RuntimeError):
@@ -65,6 +68,8 @@ class State:
         self.pinned = PinnedQueues()
         #: those that wait for other tasks
         self.depending = Dependencies()
+        #: those that may run only on certain engines
+        self.following = Following()
         self.costs = Costs()
         self.deadlines = Deadlines(self.is_held)
         self.failed_starts = 0
@@ -84,10 +89,12 @@ class State:
             raise InvalidTransition(f"{task!r} cannot become {state}; its story: {self.log.story(task.id)}")
         task.state = state
 
-    def settle(self, now: float, task: Task, status: int, *, detail: Any = None, engine: int = -1) -> None:
+    def settle(
+        self, now: float, task: Task, status: int, *, detail: Any = None, engine: int = -1, serial: int = 0
+    ) -> None:
         self.log.add(now, "settled without a result", None, (task.id,))
         self.close_task(task)
-        self.actions.append(act.Settle(task, status, None, detail, engine))
+        self.actions.append(act.Settle(task, status, None, detail, engine, serial=serial))
 
     def settle_each(self, now: float, tasks: Iterable[Task], status: int, detail: Any) -> None:
         for task in tasks:
@@ -98,6 +105,8 @@ class State:
         task.cancelling = False
         del self.tasks[task.id]
         self.hard.discard(task.id)
+        if self.following:
+            self.following.ended(task.id)
 
     def may_retry(self, task: Task, status: int) -> bool:
         """Whether a task that failed runs again. Somebody who wants it cancelled is told of the failure instead."""
@@ -109,14 +118,52 @@ class State:
         task.attempts += 1
         self.log.add(now, f"attempt {task.attempts} failed, tried again", None, (task.id,))
 
-    def requeue(self, tasks: Sequence[Task]) -> None:
+    def requeue(self, now: float, tasks: Sequence[Task]) -> None:
         """Back to the front of the queue, in the given order."""
         for task in tasks:
             self.move(task, WAITING)
         free, with_targets = by_queue(tasks)
-        self.ready.put_back(free)
+        if free and self.is_empty:
+            self.settle_each(now, free, NO_ENGINE, NOBODY)
+        else:
+            self.ready.put_back(free)
         for targets, some in with_targets.items():
-            self.pinned.add(targets, some, front=True)
+            self.pin(now, targets, some, front=True)
+        if self.following:
+            self.following.strays += [task.id for task in tasks if task.id in self.following]
+
+    def pin(self, now: float, targets: frozenset[int], tasks: list[Task], front: bool = False) -> None:
+        """Queue tasks with these targets, or settle them if there are none such."""
+        if any(map(self.exists, targets)):
+            self.pinned.add(targets, tasks, front)
+        else:
+            self.settle_each(now, tasks, NO_ENGINE, self.no_engine(targets))
+
+    def exists(self, id: int) -> bool:
+        """Whether there is such a place."""
+        return 0 <= id < self.places and id not in self.fleet.closed
+
+    @property
+    def open_places(self) -> list[int]:
+        """The places that are filled, or will be."""
+        if self.elastic:
+            return sorted(self.promised | self.fleet.filled.keys())
+        closed = self.fleet.closed
+        return [id for id in range(self.places) if id not in closed]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no place is left, and none will come."""
+        return len(self.fleet.closed) == self.places and not self.elastic
+
+    def no_engine(self, targets: Iterable[int]) -> str:
+        """Say that there are no such engines, and which there are."""
+        places = self.open_places
+        if not places:
+            return f"no engine {sorted(targets)}: {NOBODY}"
+        few = len(places) <= 20 or places[-1] - places[0] + 1 != len(places)
+        which = ", ".join(map(str, places)) if few and self.fleet.closed else f"{places[0]} to {places[-1]}"
+        return f"no engine {sorted(targets)}: there are {which}"
 
     def stir(self, now: float, engine: Engine, task: Task, status: int) -> None:
         task.expired = status
@@ -128,8 +175,14 @@ class State:
     def kill(self, engine: Engine, reason: str) -> None:
         """Have it ended. It gets nothing more and its place is filled anew; what it holds is decided when it is gone."""
         engine.condemned = True
-        self.fleet.leave(engine)
+        self.leave(engine)
         self.actions.append(act.KillEngine(engine.serial, reason))
+
+    def leave(self, engine: Engine) -> None:
+        """It fills its place no more, and nobody is to count on it."""
+        self.fleet.leave(engine)
+        if self.following:
+            self.following.lost(engine.serial)
 
     def sort(self, engine: Engine) -> None:
         if self.fleet.sort(engine) and engine.id in self.pinned.places:
@@ -143,8 +196,8 @@ class State:
             self.sort(engine)
 
     def retire(self, engine: Engine) -> None:
-        """An engine has run all it may: let it leave. Its place is filled anew."""
-        self.fleet.leave(engine)
+        """An engine has run all it may: let it leave."""
+        self.leave(engine)
         self.actions.append(act.StopEngine(engine.serial))
 
     def is_held(self, serial: int, seq: int) -> bool:

@@ -50,7 +50,7 @@ def on_gave_back(s: State, now: float, event: ev.GaveBack) -> None:
             back.append(task)
     if back:
         s.log.add(now, "given back by", engine.id, [task.id for task in back])
-        s.requeue(back)
+        s.requeue(now, back)
     s.fleet.heard(engine, now)
     s.settle_down(engine)
 

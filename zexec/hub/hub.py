@@ -17,6 +17,7 @@ from zexec.core import events as ev
 from zexec.core.scheduler import Scheduler
 from zexec.launch.local import LocalLauncher
 from zexec.messages import (
+    RAN,
     Death,
     Function,
     Hello,
@@ -217,11 +218,12 @@ class Hub:
         self.channel.send(CONTROL, serial, message)
 
     def _settle(self, a: act.Settle) -> None:
-        self.outcomes.append((a.task.id, a.status, a.payload, a.detail, a.engine, a.started, a.seconds))
+        detail = a.serial if a.status in RAN else a.detail
+        self.outcomes.append((a.task.id, a.status, a.payload, detail, a.engine, a.started, a.seconds))
 
     def _settle_bulk(self, a: act.SettleBulk) -> None:
-        engine = a.engine
-        self.outcomes += [(task.id, r[1], r[2], None, engine, r[3], r[4]) for task, r in a.pairs]
+        engine, serial = a.engine, a.serial
+        self.outcomes += [(task.id, r[1], r[2], serial, engine, r[3], r[4]) for task, r in a.pairs]
 
     def _start_engine(self, a: act.StartEngine) -> None:
         self._functions[a.serial] = {}

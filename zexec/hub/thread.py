@@ -136,6 +136,10 @@ class HubThread:
         """The engines' processes by place, those that are leaving not counted."""
         return self.hub.launcher.current
 
+    def places(self) -> list[int]:
+        """The places that are filled, or will be."""
+        return self.hub.scheduler.open_places
+
     def kill_engines(self, force: bool) -> None:
         """End every engine's process now."""
         with self.lock:
@@ -169,7 +173,7 @@ class HubThread:
         hub = self.hub
         scheduler = hub.scheduler
         # While engines start on demand it is the submitter who starts them, as in the stdlib: so wait for the lock.
-        starting = scheduler.on_demand and len(scheduler.filled) < scheduler.places
+        starting = scheduler.on_demand and bool(scheduler.fleet.vacant)
         if not starting:
             self._burst = self._burst + 1 if monotonic() - self._poked < PAUSE else 0
         if (self._burst > scheduler.places and not starting) or not self.lock.acquire(starting):

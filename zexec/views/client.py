@@ -57,7 +57,6 @@ class Client:
             raise TypeError(f"a Client is made of a Pool, an Executor or a Client, not of {owner!r}")
         self._owner: Pool | ProcessPoolExecutor = owner
         self._connection: Connection = owner._client if isinstance(owner, Pool) else owner._started()
-        self._places = owner._processes if isinstance(owner, Pool) else owner._max_workers
         self.shipper = Shipper(self._connection.main)
         self._closed = False
         self.block: bool = False
@@ -77,11 +76,11 @@ class Client:
 
     @property
     def ids(self) -> list[int]:
-        """The engines' numbers. The replacement of one that dies gets the same."""
-        return list(range(self._places))
+        """The engines' numbers. The replacement of one that dies gets the same; those that were shut down are not there."""
+        return self._connection.places()
 
     def __len__(self) -> int:
-        return self._places
+        return len(self.ids)
 
     def __iter__(self) -> Iterator[DirectView]:
         """A view of each engine."""
@@ -101,13 +100,15 @@ class Client:
         return self.direct_view(list(key))
 
     def _place(self, key: int) -> int:
+        ids = self.ids
+        if key >= 0 and key in ids:
+            return key
         try:
-            return self.ids[key]
+            if key < 0:
+                return ids[key]
         except IndexError:
-            raise IndexError(f"no engine {key}: {self._which()}") from None
-
-    def _which(self) -> str:
-        return f"there are {', '.join(map(str, self.ids))}" if len(self) <= 20 else f"there are 0 to {len(self) - 1}"
+            pass
+        raise IndexError(f"no engine {key}: {_which(ids)}")
 
     def resolve(self, targets: Targets) -> list[int]:
         """Numbers of engines.
@@ -130,7 +131,7 @@ class Client:
                 raise TypeError(f"targets must be numbers of engines, not {id!r}")
             found.append(self._place(id))
         if not found:
-            raise ValueError(f"targets must name at least one engine: {self._which()}")
+            raise ValueError(f"targets must name at least one engine: {_which(self.ids)}")
         return found
 
     # -- views -------------------------------------------------------------------------------------------------------
@@ -430,14 +431,38 @@ class Client:
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
-    def shutdown(self, targets: Targets = "all", hub: bool = False, block: bool | None = None) -> None:
-        """End the pool or executor, with all engines.
+    def shutdown(
+        self, targets: Targets = "all", restart: bool = False, hub: bool = False, block: bool | None = None
+    ) -> None:
+        """Have engines leave, each when it has finished the task that it runs. Nobody takes their places.
+
+        What was only for them fails with NoEngineError. Without engines a pool or an executor is of no use: where all are named
+        it ends, whatever runs.
+
+        Args:
+            targets: engines; all by default.
+            restart: others take their places, with empty namespaces.
+            hub: end the pool or executor, with all engines.
+            block: wait until the engines' processes have ended; as the client's ``block``, by default.
 
         Raises:
-            ValueError: for some engines only; the hub would replace them at once.
+            IndexError: there is no such engine.
+            ValueError: both ``hub`` and ``restart``.
         """
-        if targets is not None and targets != "all":
-            raise ValueError("engines of a pool end with it: a single one would be replaced at once")
+        if hub and restart:
+            raise ValueError("a hub that is shut down is not restarted: give hub or restart, not both")
+        ids = self.ids if hub else self.resolve(targets)
+        if restart or set(ids) != set(self.ids):
+            current = self._connection.processes()
+            leaving = [current[id] for id in ids if id in current]
+            self._connection.drain(ids, restart)
+            if self.block if block is None else block:
+                from multiprocessing.connection import wait as wait_for_processes
+
+                left = {process.sentinel for process in leaving}
+                while left:
+                    left -= set(wait_for_processes(list(left)))
+            return
         self._closed = True
         if isinstance(self._owner, Pool):
             self._owner.terminate()
@@ -481,6 +506,13 @@ class Client:
             (result, [p for p in result._parts if p.msg_id and not p.done and (wanted is None or p.msg_id in wanted)])
             for result in open_
         ]
+
+
+def _which(ids: list[int]) -> str:
+    gaps = ids and ids[-1] - ids[0] + 1 != len(ids)
+    if len(ids) > 20 and not gaps:
+        return f"there are {ids[0]} to {ids[-1]}"
+    return f"there are {', '.join(map(str, ids))}" if ids else "there are none"
 
 
 def _signal_number(sig: int | str) -> int:

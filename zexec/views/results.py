@@ -19,6 +19,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from zexec import errors
+from zexec.dependency import where
 from zexec.engine.namespace import ItemFailure, ViewFailure
 from zexec.messages import CANCELLED, DIED, OK, Outcome
 from zexec.outcomes import items_of as items_of_chunk
@@ -362,10 +363,10 @@ class ViewResult(MapResult):
             follow=list(self.follow_ids),
         )
 
-    def task_ends(self) -> dict[int, tuple[bool, int]]:
-        """For those that wait for its tasks: how each ended, well or not, and on which engine, or -1."""
+    def task_ends(self) -> dict[int, tuple[bool, int, int]]:
+        """For those that wait for its tasks: how each ended, as ``zexec.dependency.ends_of``."""
         return {
-            int(part.msg_id): (part.error is None, part.outcome[4])
+            int(part.msg_id): (part.error is None, *where(part.outcome))
             for part in self._parts
             if part.outcome is not None and part.msg_id
         }

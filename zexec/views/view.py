@@ -182,9 +182,11 @@ class View:
     def spin(self) -> None:
         """Nothing: results arrive by themselves."""
 
-    def shutdown(self, targets: Targets = "all", hub: bool = False, block: bool | None = None) -> None:
-        """As the client's."""
-        self.client.shutdown(targets, hub, block)
+    def shutdown(
+        self, targets: Targets = None, restart: bool = False, hub: bool = False, block: bool | None = None
+    ) -> None:
+        """As the client's; this view's engines by default."""
+        self.client.shutdown(self.targets if targets is None else targets, restart, hub, block)
 
     def __len__(self) -> int:
         return len(self.client.resolve(self.targets))

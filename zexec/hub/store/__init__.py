@@ -171,7 +171,8 @@ def plain_needs(needs: Needs, ended: dict[int, End] | None = None) -> dict[str, 
             return None
         return [sorted(condition.ids), condition.all, condition.success, condition.failure]
 
-    ends = [[id, ok, engine] for id, (ok, engine) in (ended or {}).items()]
+    # Without the serials of engines: a hub that has been started anew counts from the beginning.
+    ends = [[id, ok, engine] for id, (ok, engine, _) in (ended or {}).items()]
     return {"after": plain(needs.after), "follow": plain(needs.follow), "patience": needs.patience, "ended": ends}
 
 
@@ -182,4 +183,4 @@ def needs_of(plain: dict[str, Any]) -> tuple[Needs, dict[int, End]]:
         return None if parts is None else Condition(frozenset(parts[0]), *parts[1:])
 
     needs = Needs(condition(plain["after"]), condition(plain["follow"]), plain["patience"])
-    return needs, {id: (ok, engine) for id, ok, engine in plain["ended"]}
+    return needs, {id: (ok, engine, 0) for id, ok, engine in plain["ended"]}

@@ -530,9 +530,9 @@ def _find_ends(db: sqlite3.Connection, one: Restored) -> None:
         for parent in condition.ids if condition is not None else ():
             row = db.execute("SELECT status, engine FROM tasks WHERE id = ?", (parent,)).fetchone()
             if row is None:
-                one.ended.setdefault(parent, (False, -1))
+                one.ended.setdefault(parent, (False, -1, 0))
             elif row[0] is not None:
-                one.ended[parent] = row[0] == OK, -1 if row[1] is None else row[1]
+                one.ended[parent] = row[0] == OK, -1 if row[1] is None else row[1], 0
 
 
 def _drop(db: sqlite3.Connection, ids: list[int] | None) -> None:
