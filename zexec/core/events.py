@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 from zexec.core.dependencies import End, Needs
@@ -35,10 +35,32 @@ class ParentEnded:
 
 
 @dataclass(slots=True)
+class Restored:
+    """Tasks that an earlier life of the hub had accepted and not settled. Engines may come back with them."""
+
+    tasks: Sequence[Task]
+    #: by id, what some of them wait for, and how those ended that have
+    needs: Mapping[int, tuple[Needs, Mapping[int, End]]]
+    #: seconds that those engines have to come back
+    patience: float
+    #: by id, those that had been sent and are not to be run again if nobody comes back with them: what to say then
+    doomed: Mapping[int, Death] = field(default_factory=dict)
+    #: where those engines were: their places are kept for them
+    places: Set[int] = frozenset()
+
+
+@dataclass(slots=True)
+class ClaimsOver:
+    """All engines of the earlier life have come back that will."""
+
+
+@dataclass(slots=True)
 class Joined:
     """An engine that nobody here has started wants a place. Elastic clusters only; the answer is Admit, with the same token."""
 
     token: Any
+    #: the one it had in an earlier life of the hub
+    place: int | None = None
 
 
 @dataclass(slots=True)
@@ -68,6 +90,10 @@ class EngineUp:
 
     serial: int
     id: int
+    #: number and task of what it still holds from an earlier life of the hub, results that it has not got rid of included
+    claims: Sequence[tuple[int, int]] = ()
+    #: the number that the next task sent to it gets, if it has had some
+    next_seq: int = 0
 
 
 @dataclass(slots=True)
@@ -154,6 +180,8 @@ Event = (
     Submitted
     | SubmittedAfter
     | ParentEnded
+    | Restored
+    | ClaimsOver
     | Joined
     | Promised
     | Drain

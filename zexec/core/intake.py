@@ -8,7 +8,6 @@ from zexec.core import actions as act
 from zexec.core import events as ev
 from zexec.core.following import Where
 from zexec.core.handing_out import assign
-from zexec.core.ready import by_queue
 from zexec.core.state import NOBODY, InvalidTransition, State
 from zexec.messages import BROKEN, IMPOSSIBLE, NO_ENGINE, OK, TERMINATED, WAITING, Task
 
@@ -36,10 +35,7 @@ def on_submitted(s: State, now: float, event: ev.Submitted) -> None:
     elif s.is_empty:
         s.settle_each(now, tasks, NO_ENGINE, NOBODY)
     elif pinned:
-        free, with_targets = by_queue(tasks)
-        s.ready.extend(free)
-        for targets, some in with_targets.items():
-            s.pin(now, targets, some)
+        s.enqueue(now, tasks)
     else:
         s.ready.extend(tasks)
 
@@ -58,12 +54,12 @@ def on_submitted_after(s: State, now: float, event: ev.SubmittedAfter) -> None:
         s.settle(now, task, NO_ENGINE, detail=NOBODY)
     else:
         s.depending.add(now, task, event.needs, event.ended)
-        _look_at(s, now, task.id)
+        queue(s, now, task.id)
 
 
 def on_parent_ended(s: State, now: float, event: ev.ParentEnded) -> None:
     for child in s.depending.ended(event.task_id, event.end):
-        _look_at(s, now, child)
+        queue(s, now, child)
 
 
 def release(s: State, now: float) -> None:
@@ -81,12 +77,14 @@ def release(s: State, now: float) -> None:
             continue
         for parent, end in ends:
             for child in s.depending.ended(parent, end):
-                _look_at(s, now, child)
+                queue(s, now, child)
     assign(s, now)
 
 
-def _look_at(s: State, now: float, task_id: int) -> None:
+def queue(s: State, now: float, task_id: int) -> None:
     """If a task waits for others no more, queue it, or say that it can never run."""
+    if task_id in s.unclaimed:
+        return  # an engine may have it already
     ripe = s.depending.ripe(task_id)
     if ripe is None:
         return
@@ -95,10 +93,8 @@ def _look_at(s: State, now: float, task_id: int) -> None:
         s.settle(now, task, IMPOSSIBLE, detail=why)
     elif followed is not None:
         _bind(s, now, task, followed)
-    elif task.targets is None:
-        s.ready.extend((task,))
     else:
-        s.pin(now, task.targets, [task])
+        s.enqueue(now, (task,))
 
 
 def _bind(s: State, now: float, task: Task, followed: Iterable[Where]) -> None:

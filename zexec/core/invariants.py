@@ -27,10 +27,14 @@ def check(s: Scheduler, decided: bool = False) -> None:
             assert task.id not in held, "two engines hold the same task"
             held[task.id] = task
     waiting = _check_queues(s)
-    s.depending.check(s.tasks)
+    s.depending.check(s.tasks, s.unclaimed)
     s.following.check(s.tasks, (engine.serial for engine in s.fleet.filled.values()))
     assert not {task.id for task in s.depending} & set(waiting)
     waiting.update((task.id, task) for task in s.depending)
+    assert not set(s.unclaimed) & {task.id for task in (*s.ready, *s.pinned)}
+    assert all(task.state is WAITING for task in s.unclaimed.values())
+    assert not s.unclaimed or s.claims_end is not None, "nobody will ever look at what is unclaimed"
+    waiting.update(s.unclaimed)
     # Every open task is in exactly one place, and nothing else is anywhere.
     assert not set(waiting) & set(held)
     assert set(waiting) | set(held) == set(s.tasks)
@@ -122,7 +126,9 @@ def _check_decided(s: Scheduler) -> None:
         for task in s.pinned:
             assert task.targets
             # A place may have been left by this very decision.
-            assert any(id in fleet.filled or id in s.promised or id in fleet.vacant for id in task.targets)
+            assert any(
+                id in fleet.filled or id in s.promised or id in s.reserved or id in fleet.vacant for id in task.targets
+            )
         return  # engines come or do not come
     if s.ready:
         assert fleet.up + fleet.starting > 0, "a task waits and nobody will ever run it"

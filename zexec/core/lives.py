@@ -6,6 +6,7 @@ from typing import Any
 
 from zexec.core import actions as act
 from zexec.core import events as ev
+from zexec.core.claims import claim
 from zexec.core.dependencies import Dependencies
 from zexec.core.engines import LEAVING, STARTING, UP, Engine
 from zexec.core.pinned import PinnedQueues
@@ -48,13 +49,24 @@ def on_joined(s: State, now: float, event: ev.Joined) -> None:
     """An engine that came by itself gets a place: the first that is promised, or else vacant, or one more."""
     if s.finished:
         return
+    engine = s.fleet.start(_place(s, event.place), s.allowance)
+    s.actions.append(act.Admit(event.token, engine.id, engine.serial))
+
+
+def _place(s: State, before: int | None) -> int:
+    """Where an engine goes that came by itself; ``before``: where it was in an earlier life of the hub."""
     fleet = s.fleet
-    if not fleet.vacant:
+    if before is not None and before in fleet.vacant:
+        return before
+    free = fleet.vacant - s.reserved if s.reserved else fleet.vacant
+    if not free:
         s.places += 1
         fleet.grow(s.places)
-    missing = s.promised & fleet.vacant if s.promised else None
-    engine = fleet.start(min(missing) if missing else fleet.first_vacant(), s.allowance)
-    s.actions.append(act.Admit(event.token, engine.id, engine.serial))
+        return s.places - 1
+    missing = s.promised & free if s.promised else None
+    if missing:
+        return min(missing)
+    return min(free) if s.reserved else fleet.first_vacant()
 
 
 def on_promised(s: State, now: float, event: ev.Promised) -> None:
@@ -65,7 +77,7 @@ def on_promised(s: State, now: float, event: ev.Promised) -> None:
 
 def give_up_places(s: State, now: float) -> None:
     """Fail what waits for places that nobody fills or will fill; forget those of them at the end."""
-    vacant, promised = s.fleet.vacant, s.promised
+    vacant, promised = s.fleet.vacant, s.promised | s.reserved
     if s.pinned:
         few, many = sorted((vacant, s.pinned.places), key=len)
         lost = [id for id in few if id in many and id not in promised]
@@ -117,6 +129,8 @@ def on_engine_up(s: State, now: float, event: ev.EngineUp) -> None:
     engine.progress = now
     s.failed_starts = 0
     s.has_been_up = True
+    if event.claims or event.next_seq:
+        claim(s, now, engine, event)
     s.sort(engine)
     if engine in s.fleet.idle:
         # Behind those that have been at work, and that were up before it.
@@ -212,6 +226,8 @@ def _end_all(s: State, now: float, status: int, detail: Any, reason: str) -> Non
     s.ready = s.new_queue()
     s.pinned = PinnedQueues()
     s.depending = Dependencies()
+    s.unclaimed = {}
+    s.claims_end = None
     s.settle_each(now, list(s.tasks.values()), status, detail)
     s.following.strays.clear()
 

@@ -42,8 +42,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from zexec.core import actions as act
+from zexec.core import claims, handing_out, intake, lives, reports, stealing, taking_back, timeouts
 from zexec.core import events as ev
-from zexec.core import handing_out, intake, lives, reports, stealing, taking_back, timeouts
 from zexec.core.engines import Engine
 from zexec.core.state import State
 from zexec.messages import REVOKING, WAITING
@@ -53,6 +53,8 @@ HANDLERS: dict[type, Callable[[State, float, Any], None]] = {
     ev.Submitted: intake.on_submitted,
     ev.SubmittedAfter: intake.on_submitted_after,
     ev.ParentEnded: intake.on_parent_ended,
+    ev.Restored: claims.on_restored,
+    ev.ClaimsOver: claims.on_claims_over,
     ev.Joined: lives.on_joined,
     ev.Promised: lives.on_promised,
     ev.Drain: lives.on_drain,
@@ -115,6 +117,8 @@ class Scheduler(State):
         if self.depending:
             late = self.depending.next()
             due = late if due is None or (late is not None and late < due) else due
+        if self.claims_end is not None and (due is None or self.claims_end < due):
+            due = self.claims_end
         look = stealing.look_at(self.fleet, self.is_eager())
         if look is None or (due is not None and due < look):
             return due
@@ -166,6 +170,8 @@ class Scheduler(State):
         fleet = self.fleet
         if task_id in self.depending:
             return f"it waits for the tasks {self.depending.awaited(task_id)}"
+        if task_id in self.unclaimed:
+            return "it waits for the engine to come back that may have had it before the hub's end"
         if task.state is WAITING:
             engines = f"{fleet.up} engines are up and have no room, {fleet.starting} are starting"
             if task.targets is None:

@@ -16,7 +16,7 @@ from zexec.core.log import Log
 from zexec.core.pinned import PinnedQueues
 from zexec.core.ready import ReadyQueue, by_queue
 from zexec.core.sharing import FairQueue
-from zexec.messages import CANCELLED, NO_ENGINE, REVOKING, SENT, SETTLED, UNMET, WAITING, Task
+from zexec.messages import CANCELLED, NO_ENGINE, REVOKING, SENT, SETTLED, UNMET, WAITING, Death, Task
 
 #: Which state may follow which. ``_move`` enforces it.
 TRANSITIONS: dict[str, frozenset[str]] = {
@@ -75,6 +75,13 @@ class State:
         self.failed_starts = 0
         self.has_been_up = False
         self.fruitless_lives = 0
+        #: tasks of an earlier life of the hub that an engine may come back with: see claims
+        self.unclaimed: dict[int, Task] = {}
+        #: until when, and the places of those engines
+        self.claims_end: float | None = None
+        self.reserved: set[int] = set()
+        #: which of them are not to be run if nobody comes with them, and why
+        self.doomed: dict[int, Death] = {}
         #: ids of open tasks that are to be stopped even if they run
         self.hard: set[int] = set()
         self.actions: list[act.Action] = []
@@ -107,6 +114,8 @@ class State:
         self.hard.discard(task.id)
         if self.following:
             self.following.ended(task.id)
+        if self.unclaimed:
+            self.unclaimed.pop(task.id, None)
 
     def may_retry(self, task: Task, status: int) -> bool:
         """Whether a task that failed runs again. Somebody who wants it cancelled is told of the failure instead."""
@@ -117,6 +126,13 @@ class State:
     def retry(self, now: float, task: Task) -> None:
         task.attempts += 1
         self.log.add(now, f"attempt {task.attempts} failed, tried again", None, (task.id,))
+
+    def enqueue(self, now: float, tasks: Sequence[Task]) -> None:
+        """Have tasks wait for an engine, at the back of the queue."""
+        free, with_targets = by_queue(tasks)
+        self.ready.extend(free)
+        for targets, some in with_targets.items():
+            self.pin(now, targets, some)
 
     def requeue(self, now: float, tasks: Sequence[Task]) -> None:
         """Back to the front of the queue, in the given order."""

@@ -71,6 +71,11 @@ def on_cancel_wanted(s: State, now: float, event: ev.CancelWanted) -> None:
     task = s.tasks.get(event.task_id)
     if task is None:
         return  # settled meanwhile: the client has its answer by that
+    if task.id in s.unclaimed:
+        task.cancelling = True  # an engine may have started it: that will be seen
+        if event.running:
+            s.hard.add(task.id)
+        return
     if task.state is WAITING:
         cancel_waiting(s, now, task)
         return
@@ -111,7 +116,9 @@ def on_cancel_withdrawn(s: State, now: float, event: ev.CancelWithdrawn) -> None
 def on_cancel_all(s: State, now: float, event: ev.CancelAll) -> None:
     # What runs, or would run if engines were up already, goes on: in the stdlib too, the first tasks are beyond recall
     # from the moment they are submitted, and its users count on that.
-    waiting = [*s.ready, *s.pinned, *s.depending]
+    for task in s.unclaimed.values():
+        task.cancelling = True
+    waiting = [*s.ready, *s.pinned, *(task for task in s.depending if task.id not in s.unclaimed)]
     for task in waiting[s.fleet.starting + len(s.fleet.idle) :]:
         cancel_waiting(s, now, task)
     for engine in s.fleet.engines.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zexec.core import events as ev
+from zexec.core.claims import on_claims_over
 from zexec.core.state import State
 from zexec.messages import TIMEOUT, WAITED
 
@@ -15,6 +16,8 @@ def on_running(s: State, now: float, event: ev.Running) -> None:
 
 
 def on_tick(s: State, now: float, event: ev.Tick) -> None:
+    if s.claims_end is not None and s.claims_end <= now:
+        on_claims_over(s, now, ev.ClaimsOver())
     if s.depending:
         for late in s.depending.expire(now):
             s.settle(now, late, WAITED, detail="what it waited for has not ended in time")
