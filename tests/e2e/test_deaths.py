@@ -209,3 +209,19 @@ def test_no_traceback_of_the_engine_on_stderr(pool: zexec.Pool, capfd: pytest.Ca
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
     assert not re.search("Traceback", err)
+
+
+def test_an_exit_status_that_somebody_else_took(flag: Any) -> None:
+    """A program may call ``os.wait()``. The death is noticed all the same, and nothing of it is kept."""
+    with zexec.Pool(1, context=FORK) as pool:
+        pid = pool.apply(os.getpid)
+        r = pool.apply_async(tasks.hold, (flag("started"), flag("release"), 7))
+        assert tasks.until(lambda: tasks.lines(flag("started")))
+        with pool._client._link.lock:  # the io thread cannot take it first
+            os.kill(pid, signal.SIGKILL)
+            assert os.waitpid(pid, 0)[0] == pid
+        with pytest.raises(zexec.EngineDied, match=f"pid {pid}.* vanished"):
+            r.get(20)
+        assert pool.apply(tasks.double, (2,)) == 4
+    pool.join()
+    assert pid not in [p.pid for p in multiprocessing.active_children()]

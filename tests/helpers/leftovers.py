@@ -113,11 +113,8 @@ class Before:
             found = self._look()
             if not found or monotonic() > until:
                 return found
-            running = [p for pid, p in processes().items() if pid not in self.processes]
-            if running:
-                psutil.wait_procs(running, timeout=LOOK)
-            else:
-                sleep(LOOK)
+            # Not psutil's wait: it would take the exit status away from whoever started the process.
+            sleep(LOOK)
 
     def _look(self) -> list[str]:
         bury_orphans()

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import _children  # type: ignore[attr-defined]
 from typing import Any
 
 from zexec.engine.bootstrap import ByValue, serve
@@ -130,6 +131,10 @@ class LocalLauncher:
         engine = self.engines.pop(serial)
         process = engine.process
         process.join()
+        if process.exitcode is None:
+            # Somebody else has waited for it, ``os.wait()`` in the program perhaps, and its exit status is lost. multiprocessing
+            # would count it among its children for ever, and keep its descriptors.
+            _children.discard(process)
         del self._sentinels[process.sentinel]
         started, results = engine.ledger.started, engine.ledger.results()
         engine.ledger.close()
