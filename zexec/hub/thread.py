@@ -6,13 +6,15 @@ Who may do what
   the inbox    anybody appends, without the lock.
 
 A submitting thread does not wake the io thread and wait for it to send: two hops would double a short task's time. It takes
-the lock, if that is free, and turns the hub itself. If the lock is taken it rings the bell, and the io thread does it. And if
-no engine has room, it does neither: the next result from an engine turns the hub anyway.
+the lock, if that is free, and turns the hub itself. If the lock is taken, or tasks come in a burst, it rings the bell once, and
+the io thread takes up all that has come until then. And if no engine has room, it does neither: the next result from an engine
+turns the hub anyway.
 
 Why no task is forgotten in the inbox
   A submitter appends first and reads ``hungry`` after that. Whoever turns the hub writes ``hungry`` first and looks into the
   inbox after that. So if the submitter saw "not hungry", the other either saw the task, or had engines busy; and busy engines
-  end in a result or a death, either of which turns the hub.
+  end in a result or a death, either of which turns the hub. Or another submitter wrote "not hungry": then it rings after that,
+  and the turn that follows the ring sees the task.
 
 Why no message is forgotten on the way in
   A channel may announce a message once only, and a send may swallow that (ZeroMQ's do). After the last send under the lock,
