@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     from zexec.dependency import Dependency, depend, require
+    from zexec.engine.outputs import publish_data
     from zexec.errors import (
+        AlreadyDisplayedError,
         BrokenClusterError,
         CompositeError,
         DependencyTimeout,
         EngineDied,
         ImpossibleDependency,
         InitializerError,
+        InvalidDependency,
         NoEngineError,
         NotReadyError,
         RemoteError,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
 
 # Loaded when first asked for: importing zexec costs next to nothing until somebody makes a pool.
 _WHERE = {
+    "AlreadyDisplayedError": "zexec.errors",
     "AsyncResult": "zexec.result",
     "BrokenClusterError": "zexec.errors",
     "Client": "zexec.views.client",
@@ -64,6 +68,7 @@ _WHERE = {
     "Executor": "zexec.executor",
     "ImpossibleDependency": "zexec.errors",
     "InitializerError": "zexec.errors",
+    "InvalidDependency": "zexec.errors",
     "LoadBalancedView": "zexec.views.balanced",
     "MapResult": "zexec.result",
     "NoEngineError": "zexec.errors",
@@ -85,6 +90,7 @@ _WHERE = {
     "depend": "zexec.dependency",
     "interactive": "zexec.views.shipping",
     "parallel": "zexec.views.functions",
+    "publish_data": "zexec.engine.outputs",
     "register_splitter": "zexec.views.partition",
     "remote": "zexec.views.functions",
     "require": "zexec.dependency",
@@ -92,6 +98,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "AlreadyDisplayedError",
     "AsyncResult",
     "BrokenClusterError",
     "Client",
@@ -103,6 +110,7 @@ __all__ = [
     "Executor",
     "ImpossibleDependency",
     "InitializerError",
+    "InvalidDependency",
     "LoadBalancedView",
     "MapResult",
     "NoEngineError",
@@ -125,6 +133,7 @@ __all__ = [
     "depend",
     "interactive",
     "parallel",
+    "publish_data",
     "register_splitter",
     "remote",
     "require",

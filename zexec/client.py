@@ -480,6 +480,16 @@ class Client:
                 for task_id in heard:
                     answers.hear(task_id)
 
+    def hear(self, said: list[tuple[int, Any]]) -> None:
+        """Pass on what tasks that run say, to whoever receives their outcomes and has an ear for it."""
+        for task_id, news in said:
+            waiting = self._open.get(task_id)
+            if type(waiting) is tuple:
+                sink, start, _ = waiting
+                listen = getattr(sink, "hear", None)
+                if listen is not None:
+                    listen(start, news)
+
     def _let_go(self) -> None:
         """Keep the owner alive no longer than tasks or inputs are open."""
         if self._open or self._feeders or self._kept is None:

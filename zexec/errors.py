@@ -97,6 +97,10 @@ class RemoteError(ZexecError):
         """Raise the exception itself if it could be had here, or else this."""
         raise self.__cause__ if self.__cause__ is not None else self
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of the traceback here."""
+        return self.render_traceback()
+
 
 class CompositeError(RemoteError):
     """Exceptions of several engines, or one of several calls.
@@ -110,7 +114,7 @@ class CompositeError(RemoteError):
     """
 
     #: tracebacks that are shown
-    SHOWN = 4
+    tb_limit = 4
 
     def __init__(self, message: str, errors: Sequence[BaseException]) -> None:
         text = "\n".join(getattr(error, "traceback", "") for error in errors)
@@ -133,24 +137,24 @@ class CompositeError(RemoteError):
 
     def __str__(self) -> str:
         lines = [self.message]
-        for error in self.errors[: self.SHOWN]:
+        for error in self.errors[: self.tb_limit]:
             where = f"{error._where()} " if isinstance(error, RemoteError) else ""
             name, text = (
                 (error.ename, error.evalue) if isinstance(error, RemoteError) else (type(error).__name__, str(error))
             )
             lines.append(f"{where}{name}: {text}")
-        if len(self.errors) > self.SHOWN:
-            lines.append(f"... and {len(self.errors) - self.SHOWN} more")
+        if len(self.errors) > self.tb_limit:
+            lines.append(f"... and {len(self.errors) - self.tb_limit} more exceptions")
         return "\n".join(lines)
 
     def render_traceback(self, excid: int | None = None) -> list[str]:
         """The tracebacks, or the one of ``errors[excid]``, as lines."""
-        chosen = self.errors[: self.SHOWN] if excid is None else [self._error(excid)]
+        chosen = self.errors[: self.tb_limit] if excid is None else [self._error(excid)]
         lines: list[str] = []
         for error in chosen:
             lines += error.render_traceback() if isinstance(error, RemoteError) else [repr(error)]
-        if excid is None and len(self.errors) > self.SHOWN:
-            lines.append(f"... and {len(self.errors) - self.SHOWN} more")
+        if excid is None and len(self.errors) > self.tb_limit:
+            lines.append(f"... and {len(self.errors) - self.tb_limit} more exceptions")
         return lines
 
     def print_traceback(self, excid: int | None = None) -> None:
@@ -168,6 +172,29 @@ class CompositeError(RemoteError):
             raise IndexError(f"no exception {excid}: there are {len(self.errors)}") from None
 
 
+class AlreadyDisplayedError(RemoteError):
+    """Stands for an exception whose traceback has been shown already, while the task ran.
+
+    Attributes:
+        original_error: that.
+    """
+
+    def __init__(self, original_error: RemoteError) -> None:
+        super().__init__(original_error.ename, original_error.evalue, original_error.traceback)
+        self.args = (original_error,)
+        self.original_error = original_error
+        self.__cause__ = original_error.__cause__
+
+    def __str__(self) -> str:
+        return "\n".join(self.render_traceback())
+
+    def render_traceback(self, excid: int | None = None) -> list[str]:
+        """One line: the rest has been shown."""
+        error = self.original_error
+        count = len(error.errors) if isinstance(error, CompositeError) else 1
+        return [f"{count} errors" if count != 1 else "1 error"]
+
+
 class UnmetDependency(ZexecError):
     """Raised by a function before it does anything, this engine cannot run it: another is tried. See ``depend``."""
 
@@ -177,6 +204,13 @@ class UnmetDependency(ZexecError):
 
 class ImpossibleDependency(ZexecError):
     """What the task was to wait for can never be: a task that it needed has failed, say."""
+
+
+class InvalidDependency(ImpossibleDependency, KeyError):
+    """Nothing is known of a task that another was to wait for."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class DependencyTimeout(TimeoutError, ZexecError):

@@ -67,5 +67,5 @@ def local_client(
         processes, on_demand=on_demand, allowance=allowance, break_on_death=on_engine_death == "break"
     )
     launcher = LocalLauncher(context, initializer, initargs, allowance, rename)
-    client.start(HubThread(scheduler, launcher, client.deliver, client.ended, channel), begin)
+    client.start(HubThread(scheduler, launcher, client.deliver, client.hear, client.ended, channel), begin)
     return client

@@ -229,6 +229,14 @@ class Started:
 
 
 @dataclass(slots=True)
+class Said:
+    """engine -> hub: the task that runs says this to its client; opaque to the hub."""
+
+    seq: int
+    news: Any
+
+
+@dataclass(slots=True)
 class Hello:
     """engine -> hub, on each of its two channels: I am here."""
 

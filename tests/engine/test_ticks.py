@@ -30,6 +30,7 @@ class Quiet(Engine):
         self.meanwhile = meanwhile
         self._unsent = deque()
         self._sending = threading.Lock()
+        self._speaking = None
         self._first_unsent = 0.0
         self._ticking = True
 

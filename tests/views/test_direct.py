@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def test_an_error_of_one_engine(client: zexec.Client) -> None:
     assert isinstance(error, zexec.RemoteError)
     assert isinstance(error.__cause__, LookupError)
     assert (error.engine_id, error.ename, error.evalue) == (1, "LookupError", "1 is bad")
-    assert error.engine_info["method"] == "fail_on"
+    assert error.engine_info["method"] == "apply"
     assert "in fail_on" in error.traceback
     assert "namespace.py" not in error.traceback
     assert caught.value.__cause__ is error
@@ -310,7 +311,8 @@ def test_reduce(all: zexec.DirectView) -> None:
 def test_execute(client: zexec.Client) -> None:
     view = client[:]
     result = view.execute("c = 30")
-    assert result.get(20) == [None, None]
+    assert [reply.engine_id for reply in result.get(20)] == [0, 1]
+    assert [reply.execute_result for reply in result.get(20)] == [None, None]
     assert view["c"] == [30, 30]
     assert view.execute("d = c + 1", block=True) is not None
     assert client[0]["d"] == 31
@@ -337,8 +339,29 @@ def test_what_code_prints_and_shows(all: zexec.DirectView, capfd: pytest.Capture
     assert capfd.readouterr() == ("", "")
     result.display_outputs()
     out, err = capfd.readouterr()
-    assert out == "[stdout:0] out\nOut[0]: 42\n[stdout:1] out\nOut[1]: 42\n"
-    assert err == "[stderr:0] err\n[stderr:1] err\n"
+    numbers = [reply.execution_count for reply in result.get(20)]
+    assert out == "[stdout:0]\nout\n[stdout:1]\nout\n" + "".join(f"Out[{i}:{n}]: 42\n" for i, n in enumerate(numbers))
+    assert err == "[stderr:0]\nerr\n[stderr:1]\nerr\n"
+    result.display_outputs("engine")
+    out, _ = capfd.readouterr()
+    assert out.startswith(f"[stdout:0]\nout\nOut[0:{numbers[0]}]: 42\n[stdout:1]")
+    result.display_outputs(result_only=True)
+    assert capfd.readouterr() == ("".join(f"Out[{i}:{n}]: 42\n" for i, n in enumerate(numbers)), "")
+    with pytest.raises(ValueError, match="type, engine, order"):
+        result.display_outputs("nothing")
+
+
+def test_a_reply(one: zexec.DirectView) -> None:
+    result = one.execute("print('here')\n'x' * 40", silent=False)
+    reply = result.get()
+    assert repr(reply) == f"<ExecuteReply[{reply.execution_count}]: '{'x' * 28}...>"
+    assert (reply.stdout, reply.stderr, reply.outputs) == ("here\n", "", [])
+    assert reply.execute_result["data"] == {"text/plain": repr("x" * 40)}
+    assert result.execute_result == reply.execute_result
+    assert result.execute_input == "print('here')\n'x' * 40"
+    assert pickle.loads(pickle.dumps(reply)) == reply
+    assert reply != one.execute("1", silent=False).get()
+    assert one.execute("1").get().execute_result is None
 
 
 def test_what_a_failing_task_printed(one: zexec.DirectView) -> None:

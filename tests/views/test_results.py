@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 import time
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -53,12 +54,20 @@ def test_too_early(client: zexec.Client, flag: Any) -> None:
 
 
 def test_metadata(client: zexec.Client) -> None:
-    before = time.time()
+    before = datetime.now(timezone.utc)
     result = client[1].apply(lambda: print("hi") or time.sleep(0.01))
+    assert result.metadata.completed is None
+    for early in ("wall_time", "serial_time"):
+        with pytest.raises(zexec.TimeoutError):
+            getattr(result, early)
     result.get(20)
     data = result.metadata
-    assert before <= data.submitted <= data.started + 1e-3
-    assert data.started + 0.009 <= data.completed <= data.received + 1e-3
+    little = timedelta(milliseconds=1)
+    assert before <= data.submitted + little <= data.started + 2 * little
+    assert data.started + timedelta(milliseconds=9) <= data.completed <= data.received + little
+    assert result.timedelta(data.started, data.completed) == pytest.approx(result.serial_time, abs=1e-4)
+    assert (data.execute_result, data.execute_input, data.outputs, data.data, data.error) == (None, None, [], {}, None)
+    assert {"stdout", "engine_id", "get"} <= set(dir(result))
     assert (data.engine_id, data.status, data.pyerr, data.stdout, data.stderr) == (1, "ok", None, "hi\n", "")
     assert data["msg_id"] == data.msg_id == result.msg_ids[0] == result["msg_id"]
     assert (data.after, data.follow) == ([], [])

@@ -25,6 +25,7 @@ from zexec.messages import (
     Results,
     Returned,
     Revoke,
+    Said,
     Signal,
     Started,
     Stop,
@@ -66,6 +67,7 @@ messages = st.one_of(
     st.builds(Returned, st.lists(seqs), st.lists(seqs)),
     st.builds(Interrupt, seqs),
     st.builds(Signal, seqs),
+    st.builds(Said, seqs, st.binary()),
     st.builds(Started, seqs),
     st.builds(
         Hello,

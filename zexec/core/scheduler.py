@@ -46,7 +46,7 @@ from zexec.core import claims, handing_out, intake, lives, reports, stealing, ta
 from zexec.core import events as ev
 from zexec.core.engines import Engine
 from zexec.core.state import State
-from zexec.messages import REVOKING, WAITING
+from zexec.messages import REVOKING, WAITING, Task
 
 #: Who takes in what.
 HANDLERS: dict[type, Callable[[State, float, Any], None]] = {
@@ -148,6 +148,11 @@ class Scheduler(State):
         if task is None or task.state is WAITING:
             return False
         return next(iter(self.fleet.engines[task.engine].held)) == task.seq
+
+    def held(self, serial: int, seq: int) -> Task | None:
+        """The task that has this number on an engine, if it has not ended."""
+        engine = self.fleet.engines.get(serial)
+        return None if engine is None else engine.held.get(seq)
 
     def whereabouts(self, task_ids: Iterable[int]) -> dict[int, int]:
         """Which of these tasks are with an engine, started or not, and with which."""

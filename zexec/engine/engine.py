@@ -19,6 +19,8 @@ What the two share, and why it is safe
   ``_unsent``  a deque: one thread appends, both take from the left; each result is taken once because popleft is atomic.
   ``_sending``  held while results are taken and sent. So the main thread, once it has it, knows that all those have left that
       the io thread took, and clears the ledger, which nobody else does.
+  ``_speaking``  replaced as a whole. Whatever a task says is announced; the io thread clears this first and then looks what
+      there is to tell, so that what is said meanwhile is announced anew.
   ``_ticking``  whether the io thread looks every TICK whether a result waits. The main thread appends a result first and reads
                 this after that; the io thread clears it first and looks for results after that. So none is left lying.
 """
@@ -38,6 +40,7 @@ from multiprocessing import parent_process
 from time import monotonic
 from typing import Any
 
+from zexec.engine import outputs
 from zexec.engine.ledger import Ledger
 from zexec.engine.runner import Runner, TaskInterrupted
 from zexec.messages import (
@@ -49,6 +52,7 @@ from zexec.messages import (
     Results,
     Returned,
     Revoke,
+    Said,
     Signal,
     Started,
     Stop,
@@ -62,6 +66,8 @@ from zexec.wire.pickling import dump_report
 FLUSH = 0.001
 #: How often the io thread looks whether such a result waits, while the engine is busy, and how often when it is not.
 TICK, IDLE = 0.002, 1.0
+#: What a task says is told this long after it began to say it, in seconds, together with what it says until then.
+SAY = 0.02
 #: Ticks without anything to send after which the io thread goes back to sleep.
 QUIET = 25
 
@@ -102,6 +108,8 @@ class Engine:
         self._interrupting: int | None = None
         #: number of the task that somebody has sent an interrupt
         self._signalled: int | None = None
+        #: what a task that runs has said, its number, and when it began to; the io thread tells it on the way
+        self._speaking: tuple[outputs.Output, int, float] | None = None
         self._ticking = False
         self._leaving = False
         self._recursion_limit = 0
@@ -120,6 +128,7 @@ class Engine:
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was blocked while this process came to be
         self._io.start()
+        outputs.on_news = self._listen
         try:
             try:
                 initialize()
@@ -180,6 +189,12 @@ class Engine:
         bulk.tasks = ()
         self._flush_all()
         _flush_std_streams()
+
+    def _listen(self, output: outputs.Output) -> None:
+        """A task says something: if it goes on for longer, the io thread is to tell it."""
+        self._speaking = output, self._started, monotonic()
+        self._ticking = True
+        self._bell.ring()
 
     def _flush_all(self) -> None:
         """In the main thread: when this returns, every result so far has been sent."""
@@ -255,12 +270,23 @@ class Engine:
         """Send results that have waited too long. ``quiet``: ticks that had none to send, before and after this one."""
         if self._unsent and monotonic() - self._first_unsent >= FLUSH and self._flush(control):
             return 0
+        speaking = self._speaking
+        if speaking is not None:
+            output, seq, since = speaking
+            if monotonic() - since < SAY and not output.over:
+                return 0
+            # Cleared first: what the task says from here on is announced anew.
+            self._speaking = None
+            news = output.news()
+            if news is not None:
+                control.send(Said(seq, news))
+                return 0
         if quiet < QUIET:
             return quiet + 1
         # Cleared first, and looked after that: the main thread appends first and reads it after that. So either it rings, or
         # what it has appended is seen here.
         self._ticking = False
-        if self._unsent:
+        if self._unsent or self._speaking is not None:
             self._ticking = True
         return 0
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import io
 import linecache
 import os
 import socket
@@ -31,6 +30,8 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
+from zexec.engine import outputs
+from zexec.engine.shell import formatted, shell_for, shell_if_loaded, trap
 from zexec.wire.parcels import Parcel, pack, unpack
 from zexec.wire.pickling import dump_report
 
@@ -89,11 +90,13 @@ class Call:
         self._copy = copy
 
     def __call__(self, arguments: Parcel) -> Answer:
-        facts: Facts = {"pid": os.getpid(), "host": socket.gethostname(), "stdout": "", "stderr": "", "pyout": None}
+        facts: Facts = {"pid": os.getpid(), "host": socket.gethostname()}
         plain, streams = NAMESPACE["__builtins__"], (sys.stdout, sys.stderr)
-        out, err = sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-        _displayed.clear()
+        output = outputs.begin()
+        sys.stdout, sys.stderr = output.stdout, output.stderr
         try:
+            if "IPython" in sys.modules:
+                shell_if_loaded()  # so that what functions display is kept
             parcel = pack(self._run(arguments))
         except BaseException as e:
             facts["evalue"] = _text(e)
@@ -104,9 +107,8 @@ class Call:
             sys.stdout, sys.stderr = streams
             NAMESPACE["__builtins__"] = plain
             _tables.clear()
-            facts["stdout"], facts["stderr"] = out.getvalue(), err.getvalue()
-            facts["pyout"] = _displayed[-1] if _displayed else None
-            facts["peak_memory"] = _peak_memory()
+            outputs.end(output)
+            facts.update(output.facts(), peak_memory=_peak_memory())
         return parcel, facts
 
     def _run(self, arguments: Parcel) -> Any:
@@ -256,8 +258,6 @@ def require(modules: Iterable[str], names: dict[str, Any]) -> bool:
     return True
 
 
-#: texts of what a piece of code displayed, for ``pyout``
-_displayed: list[str] = []
 _numbers = count(1)
 #: pieces of code whose lines tracebacks can show; older ones are forgotten
 _shown: deque[str] = deque()
@@ -265,9 +265,16 @@ SHOWN = 200
 
 
 def execute(code: str, filename: str | None = None, silent: bool = True) -> None:
-    """Run a string of code in the namespace. Unless ``silent``, the value of a last expression is displayed."""
+    """Run a string of code in the namespace. Unless ``silent``, the value of a last expression is displayed.
+
+    With IPython on the engine, ``%magics`` and ``!commands`` will do.
+    """
+    shell = shell_for(code)
+    if shell is not None:
+        code = shell.transform_cell(code)
+    number = next(_numbers)
     if filename is None:
-        filename = f"<zexec execute {next(_numbers)}>"
+        filename = f"<zexec execute {number}>"
         linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
         _shown.append(filename)
         if len(_shown) > SHOWN:
@@ -276,12 +283,18 @@ def execute(code: str, filename: str | None = None, silent: bool = True) -> None
     last = tree.body[-1] if tree.body and not silent else None
     if isinstance(last, ast.Expr):
         del tree.body[-1]
-    exec(compile(tree, filename, "exec"), NAMESPACE)
-    if isinstance(last, ast.Expr):
-        value = eval(compile(ast.Expression(last.value), filename, "eval"), NAMESPACE)
-        if value is not None:
-            NAMESPACE["_"] = value
-            _displayed.append(repr(value))
+    with trap(shell):
+        if shell is not None:
+            shell.events.trigger("pre_execute")
+        exec(compile(tree, filename, "exec"), NAMESPACE)
+        value = None
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), filename, "eval"), NAMESPACE)
+        if shell is not None:
+            shell.events.trigger("post_execute")
+        outputs.finish(number, None if value is None else formatted(shell, value))
+    if value is not None:
+        NAMESPACE["_"] = value
 
 
 clear()

@@ -27,6 +27,7 @@ from zexec.messages import (
     Results,
     Returned,
     Revoke,
+    Said,
     Signal,
     Started,
     Stop,
@@ -71,6 +72,8 @@ class Hub:
         self.outcomes: list[Outcome] = []
         #: ids of tasks whose cancelling was refused
         self.refused: list[int] = []
+        #: what tasks that run say to their clients: id, and what, which is opaque
+        self.said: list[tuple[int, Any]] = []
         #: engines whose process could not be started: serial, place, why
         self.start_failures: list[tuple[int, int, Exception]] = []
         self._watch = watch
@@ -171,6 +174,10 @@ class Hub:
             handle(now, ev.Running(serial, message.seq))
         elif kind is Returned:
             handle(now, ev.GaveBack(serial, message.asked, message.given))
+        elif kind is Said:
+            task = self.scheduler.held(serial, message.seq)
+            if task is not None:
+                self.said.append((task.id, message.news))
         elif kind is Hello and message.info.serial == serial and message.channel == letter.decode():
             greeted = self._greeted.get(serial)
             if greeted is not None:

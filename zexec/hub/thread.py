@@ -51,6 +51,7 @@ class HubThread:
     Args:
         scheduler, launcher: what the hub is made of.
         deliver: called in the io thread with outcomes, and with ids of tasks whose cancelling was refused.
+        hear: called there with what tasks that run say to the client: their ids, and what.
         ended: called in the io thread, last; with the reason if the hub has failed.
         make_channel: makes the channel to the engines, given the bell that wakes the io thread.
     """
@@ -60,6 +61,7 @@ class HubThread:
         scheduler: Scheduler,
         launcher: LocalLauncher,
         deliver: Callable[[list[Outcome], list[int]], None],
+        hear: Callable[[list[tuple[int, Any]]], None],
         ended: Callable[[str | None], None],
         make_channel: Callable[[Bell], HubChannel],
     ) -> None:
@@ -69,6 +71,7 @@ class HubThread:
         self.lock = threading.Lock()
         self.hungry = False
         self._deliver = deliver
+        self._hear = hear
         self._ended = ended
         self._thread = threading.Thread(target=self._run, name="zexec-io", daemon=True)
         #: set once the thread has ended and everything is released
@@ -186,7 +189,7 @@ class HubThread:
             if self._over or self._crash:
                 return
             self._turn()
-            attention = bool(hub.outcomes or hub.refused) or hub.channel.pending()
+            attention = bool(hub.outcomes or hub.refused or hub.said) or hub.channel.pending()
             due = hub.next_deadline()
             attention = attention or (due is not None and due < self._wake_at)
         except BaseException as e:
@@ -243,9 +246,13 @@ class HubThread:
                     self._turn()
                 outcomes, hub.outcomes = hub.outcomes, []
                 refused, hub.refused = hub.refused, []
+                said, hub.said = hub.said, []
                 due = hub.next_deadline()
                 self._wake_at = math.inf if due is None else due
                 finished = hub.finished
+            if said:
+                self._hear(said)
+                said = []
             if outcomes or refused:
                 self._deliver(outcomes, refused)
                 del outcomes, refused
@@ -260,7 +267,7 @@ class HubThread:
             self._abandon()
         self._ended(self._crash)
         # Let go of the client, which holds us: what nobody uses any more goes at once, not when the collector comes by.
-        del self._deliver, self._ended
+        del self._deliver, self._hear, self._ended
         self.over.set()
 
     def _abandon(self) -> None:

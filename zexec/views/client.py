@@ -8,10 +8,10 @@ It keeps results alive only while they are open. What has ended is found by its 
 
 from __future__ import annotations
 
+import pickle
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -185,7 +185,7 @@ class Client:
         ids: list[int] = []
         result._ids = ids
         try:
-            submit, sink = self._connection.submit_chunks, partial(self._arrive, result, key)
+            submit, sink = self._connection.submit_chunks, _Sink(self, result, key)
             chunks = [(index, [parcel]) for index, parcel in enumerate(payloads)]
             if len(options) == 1:
                 submit(function, MAP, chunks, sink, options[0], ids)
@@ -204,7 +204,7 @@ class Client:
                 self._results[part.msg_id] = result
             self.history.extend(map(str, ids))
 
-    def _arrive(self, result: ViewResult, key: int, index: int, size: int, outcome: Any) -> None:
+    def _arrive(self, result: ViewResult, key: int, index: int, outcome: Any) -> None:
         # In the connection's io thread.
         if outcome[4] >= 0:
             self._completed[outcome[4]] = self._completed.get(outcome[4], 0) + 1
@@ -506,6 +506,24 @@ class Client:
             (result, [p for p in result._parts if p.msg_id and not p.done and (wanted is None or p.msg_id in wanted)])
             for result in open_
         ]
+
+
+class _Sink:
+    """Receives what becomes of one result's parts."""
+
+    __slots__ = ("_client", "_key", "_result")
+
+    def __init__(self, client: Client, result: ViewResult, key: int) -> None:
+        self._client = client
+        self._result = result
+        self._key = key
+
+    def __call__(self, index: int, size: int, outcome: Any) -> None:
+        self._client._arrive(self._result, self._key, index, outcome)
+
+    def hear(self, index: int, news: bytes) -> None:
+        """A part says something while it runs."""
+        self._result._parts[index].hear(pickle.loads(news))
 
 
 def _which(ids: list[int]) -> str:

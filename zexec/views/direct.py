@@ -89,7 +89,7 @@ class DirectView(View):
         if not isinstance(code, str):
             raise TypeError(f"code must be a string, not {code!r}")
         parcel = self.client.shipper.pack(((code, filename, silent), {}))
-        result = self._submit(namespace.execute, targets, lambda ids: [parcel] * len(ids), name="execute")
+        result = self._submit(namespace.execute, targets, lambda ids: [parcel] * len(ids), name="execute", code=code)
         self._finish(result, block)
         return result
 

@@ -10,12 +10,13 @@ wants to know?" one step against ``follow``.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
 from concurrent.futures import wait as wait_for
-from time import monotonic, time
+from contextlib import AbstractContextManager
+from datetime import datetime
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from zexec import errors
@@ -24,25 +25,27 @@ from zexec.engine.namespace import ItemFailure, ViewFailure
 from zexec.messages import CANCELLED, DIED, OK, Outcome
 from zexec.outcomes import items_of as items_of_chunk
 from zexec.outcomes import value_of
-from zexec.result import CANCELLED_STATE, AsyncResult, MapResult, Metadata
+from zexec.result import CANCELLED_STATE, LOGGER, AsyncResult, MapResult, Metadata
+from zexec.views.display import StreamedOutput, display_outputs, wait_interactively
+from zexec.views.metadata import METADATA, metadata_of, uuid_of
+from zexec.views.replies import ExecuteReply
 from zexec.wire.parcels import unpack
 from zexec.wire.pickling import load_report
 
 if TYPE_CHECKING:
     from zexec.client import Client as Connection
 
-#: Seconds between two looks of those who show progress.
-LOOK = 0.1
-
 
 class Part:
     """One task of a call: where its items are in the result, and what is known of its run."""
 
     __slots__ = (
+        "data",
         "done",
         "error",
         "facts",
         "followers",
+        "listeners",
         "msg_id",
         "outcome",
         "received",
@@ -63,9 +66,14 @@ class Part:
         self.error: BaseException | None = None
         self.outcome: Outcome | None = None
         self.received: float | None = None
+        #: what is known of its run; until it has ended, what it has said so far
         self.facts: dict[str, Any] = {}
+        #: values that it has published, by name
+        self.data: dict[str, Any] = {}
         #: called with this part when it has ended
         self.followers: list[Callable[[Part], None]] = []
+        #: called when there is news of what it says, and when it has ended
+        self.listeners: list[Callable[[], None]] = []
 
     @property
     def engine_id(self) -> int | None:
@@ -73,6 +81,24 @@ class Part:
         if self.outcome is not None and self.outcome[4] >= 0:
             return self.outcome[4]
         return self.target
+
+    def hear(self, news: dict[str, tuple[int, Any]]) -> None:
+        """It says more while it runs. Each piece says where it belongs; what does not fit is in the result later."""
+        for name, (place, more) in news.items():
+            if name == "data":
+                self.take_data(more)
+            elif len(known := self.facts.get(name, type(more)())) == place:
+                self.facts[name] = known + more
+        for listener in list(self.listeners):
+            listener()
+
+    def take_data(self, parcels: Iterable[Any]) -> None:
+        """Values that it has published, oldest first."""
+        for parcel in parcels:
+            try:
+                self.data.update(unpack(parcel))
+            except Exception as e:
+                LOGGER.warning("data of a task could not be unpickled: %r", e)
 
 
 class ViewResult(MapResult):
@@ -89,6 +115,7 @@ class ViewResult(MapResult):
         return_exceptions: exceptions are values.
         copy: arrays in values are writable copies.
         submitted_at: when; now, if not given.
+        code: the string of code that its parts run: their values are ExecuteReplies.
     """
 
     def __init__(
@@ -104,6 +131,7 @@ class ViewResult(MapResult):
         return_exceptions: bool = False,
         copy: bool = False,
         submitted_at: float | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(connection, connection.face, what, sum(part.size for part in parts), return_exceptions)
         self._connection = connection
@@ -113,6 +141,7 @@ class ViewResult(MapResult):
         self._per_item = per_item
         self._ordered = ordered
         self._copy = copy
+        self._code = code
         self._guard = threading.Lock()
         #: indices of items in the order in which they arrived, if not ordered
         self._order: list[int] = []
@@ -140,6 +169,8 @@ class ViewResult(MapResult):
                 raise items_of_chunk(outcome, self._face, self._what, 1)[1][0]
             [(parcel, part.facts)] = value_of(outcome, self._face)
             value = unpack(parcel, self._copy)
+            if self._code is not None:
+                value = ExecuteReply(part.msg_id, outcome[4], part.facts)
             return (value, None) if self._per_item else ([value], None)
         except BaseException as e:
             return [None] * part.size, self._remote(e, part, outcome)
@@ -148,7 +179,7 @@ class ViewResult(MapResult):
         """An exception as views raise it."""
         if isinstance(error, CancelledError):
             return error.with_traceback(None)
-        info: dict[str, Any] = {"engine_id": outcome[4] if outcome[4] >= 0 else part.target, "method": self._what}
+        info: dict[str, Any] = {"engine_id": outcome[4] if outcome[4] >= 0 else part.target, "method": self._method}
         if isinstance(error, ViewFailure):
             part.facts = error.facts
             return _of_report(error.report, error.facts.get("evalue"), {**_place(error.facts), **info})
@@ -164,11 +195,12 @@ class ViewResult(MapResult):
         part.outcome = outcome
         part.error = error
         part.received = time()
+        part.take_data(part.facts.get("data", ()))
         for offset in range(part.size):
             if error is not None:
                 self._failures[part.start + offset] = error
             elif isinstance(values[offset], ItemFailure):
-                info = {"engine_id": outcome[4], "method": self._what, **_place(part.facts)}
+                info = {"engine_id": outcome[4], "method": self._method, **_place(part.facts)}
                 failure = _of_report(values[offset].report, values[offset].evalue, info)
                 self._failures[part.start + offset] = values[offset] = failure
         if not self._ordered:
@@ -179,7 +211,13 @@ class ViewResult(MapResult):
             followers, part.followers = part.followers, []
         for follower in followers:
             follower(part)
+        for listener in list(part.listeners):
+            listener()
         self._store(part.start, part.size, values)
+
+    @property
+    def _method(self) -> str:
+        return "apply" if self._code is None else "execute"
 
     def _complete(self) -> None:
         if self._keep_going:
@@ -301,8 +339,7 @@ class ViewResult(MapResult):
         if isinstance(key, str):
             found = [data[key] for data in self._all_metadata()]
             return found[0] if self._single else found
-        if not self.done():
-            raise errors.TimeoutError("result not ready")
+        self._check_done()
         chosen = list(range(len(self._values)))[key]
         for index in [chosen] if isinstance(chosen, int) else chosen:
             if index in self._failures and not self._keep_going:
@@ -310,6 +347,9 @@ class ViewResult(MapResult):
         if isinstance(self._value, (list, tuple)) and len(self._value) == len(self._values):
             return self._value[key]
         return self._values[key]
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *METADATA})
 
     def __getattr__(self, name: str) -> Any:
         if name in METADATA:
@@ -338,30 +378,7 @@ class ViewResult(MapResult):
         return [self._metadata_of(part) for part in self._parts]
 
     def _metadata_of(self, part: Part) -> Metadata:
-        started = seconds = 0.0
-        if part.outcome is not None:
-            started, seconds = part.outcome[5], part.outcome[6]
-        facts = part.facts
-        pid, host = facts.get("pid"), facts.get("host")
-        return Metadata(
-            msg_id=part.msg_id,
-            submitted=self._submitted,
-            started=started or None,
-            completed=started + seconds if started else None,
-            received=part.received,
-            engine_id=part.engine_id,
-            engine_uuid=f"{host}-{pid}" if pid is not None else None,
-            host=host,
-            pid=pid,
-            peak_memory=facts.get("peak_memory"),
-            status=None if not part.done else "ok" if part.error is None else "error",
-            pyerr=part.error,
-            pyout=facts.get("pyout"),
-            stdout=facts.get("stdout", ""),
-            stderr=facts.get("stderr", ""),
-            after=list(self.after_ids),
-            follow=list(self.follow_ids),
-        )
+        return metadata_of(self, part)
 
     def task_ends(self) -> dict[int, tuple[bool, int, int]]:
         """For those that wait for its tasks: how each ended, as ``zexec.dependency.ends_of``."""
@@ -383,13 +400,44 @@ class ViewResult(MapResult):
 
     @property
     def serial_time(self) -> float:
-        """Seconds that its parts took in all."""
+        """Seconds that its parts took in all.
+
+        Raises:
+            TimeoutError: they have not all ended.
+        """
+        self._check_done()
         return sum(part.outcome[6] for part in self._parts if part.outcome is not None)
 
     @property
     def wall_time(self) -> float:
-        """Seconds from submission to the arrival of the last part."""
+        """Seconds from submission to the arrival of the last part.
+
+        Raises:
+            TimeoutError: it has not arrived.
+        """
+        self._check_done()
         return max((part.received or 0.0 for part in self._parts), default=self._submitted) - self._submitted
+
+    def timedelta(
+        self,
+        start: datetime | Iterable[datetime],
+        end: datetime | Iterable[datetime],
+        start_key: Callable[[Iterable[datetime]], datetime] = min,
+        end_key: Callable[[Iterable[datetime]], datetime] = max,
+    ) -> float:
+        """Seconds between two times of the metadata: ``r.timedelta(r.submitted, r.started)``.
+
+        Args:
+            start, end: times, or lists with one for each part.
+            start_key, end_key: choose from such lists.
+        """
+        begin = start if isinstance(start, datetime) else start_key(start)
+        until = end if isinstance(end, datetime) else end_key(end)
+        return (until - begin).total_seconds()
+
+    def _check_done(self) -> None:
+        if not self.done():
+            raise errors.TimeoutError("result not ready")
 
     @property
     def sent(self) -> bool:
@@ -402,30 +450,49 @@ class ViewResult(MapResult):
     wait_on_send = wait_for_send
 
     def wait_for_output(self, timeout: float | None = None) -> bool:
-        """Wait until all it printed is there: it comes with the results."""
+        """Wait until all that it says is there. It comes with the results, at the latest.
+
+        Returns:
+            whether it is.
+        """
         return bool(self.wait(timeout))
 
-    def display_outputs(self) -> None:
-        """Print what its parts printed, each line with its engine."""
-        for part in self._parts:
-            for name in ("stdout", "stderr"):
-                stream = getattr(sys, name)
-                for line in part.facts.get(name, "").splitlines():
-                    stream.write(f"[{name}:{part.engine_id}] {line}\n")
-            if part.facts.get("pyout"):
-                sys.stdout.write(f"Out[{part.engine_id}]: {part.facts['pyout']}\n")
+    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
+        """Show what its parts printed and displayed, and values of last expressions. Waits for it.
 
-    def wait_interactive(self, interval: float = 0.1, timeout: float | None = None) -> bool:
-        """Wait, and show progress on stderr; by tqdm, where that is installed."""
-        until = None if _seconds(timeout) is None else monotonic() + (timeout or 0.0)
-        total = len(self._values) if self._per_item else len(self._parts)
-        show = _progress_bar(total, self._what)
-        while True:
-            left = None if until is None else until - monotonic()
-            done: bool = self.wait(max(0.0, interval if left is None else min(interval, left)))
-            show(self.progress, done or (left is not None and left <= 0))
-            if done or (left is not None and left <= 0):
-                return done
+        Args:
+            groupby: "type": all text, then all errors' text, then the rest; "engine": all of one engine, then of the next;
+                "order": as "type", but first what each engine displayed first, then second.
+            result_only: values of last expressions only.
+
+        Raises:
+            ValueError: there is no such way to group.
+        """
+        display_outputs(self, groupby, result_only)
+
+    def stream_output(self) -> AbstractContextManager[None]:
+        """Show what its parts print and display, as it comes, for the length of a ``with``."""
+        return StreamedOutput(self)
+
+    def wait_interactive(
+        self,
+        interval: float = 0.1,
+        timeout: float | None = None,
+        widget: bool | None = None,
+        return_when: str | None = None,
+    ) -> bool:
+        """Wait, and show progress: by tqdm, where that is installed, on stderr or in the notebook.
+
+        Args:
+            interval: seconds between two looks.
+            timeout: seconds to wait at most; None and what is below 0 mean for ever.
+            widget: a notebook's progress bar, or one of text; by default what fits the place.
+            return_when: as for ``wait``: come back when a part has ended, or has failed.
+
+        Returns:
+            whether what was waited for is there.
+        """
+        return wait_interactively(self, interval, _seconds(timeout), widget, return_when)
 
     # -- control and pieces ------------------------------------------------------------------------------------------
 
@@ -476,6 +543,7 @@ class ViewResult(MapResult):
     def _follower(self, origin: ViewResult, mine: Part) -> Callable[[Part], None]:
         def end(theirs: Part) -> None:
             mine.facts = theirs.facts
+            mine.data = {}
             assert theirs.outcome is not None
             value = theirs.value if origin._per_item else (theirs.value or [None])[0]
             self._end_part(mine, theirs.outcome, [value], theirs.error)
@@ -494,26 +562,8 @@ class ViewResult(MapResult):
         return f"<{type(self).__name__}({self._what}): {state}>"
 
 
-#: what metadata has, as attributes of a result as well
-METADATA = frozenset(
-    {
-        "msg_id",
-        "submitted",
-        "started",
-        "completed",
-        "received",
-        "engine_id",
-        "engine_uuid",
-        "host",
-        "pid",
-        "peak_memory",
-    }
-    | {"status", "pyerr", "pyout", "stdout", "stderr", "after", "follow"}
-)
-
-
 def _place(facts: dict[str, Any]) -> dict[str, Any]:
-    return {key: facts[key] for key in ("pid", "host") if key in facts}
+    return {**{key: facts[key] for key in ("pid", "host") if key in facts}, "engine_uuid": uuid_of(facts)}
 
 
 def _of_report(report: bytes, evalue: str | None, info: dict[str, Any]) -> errors.RemoteError:
@@ -525,26 +575,6 @@ def _of_report(report: bytes, evalue: str | None, info: dict[str, Any]) -> error
 
 def _seconds(timeout: float | None) -> float | None:
     return None if timeout is None or timeout < 0 else timeout
-
-
-def _progress_bar(total: int, what: str) -> Callable[[int, bool], None]:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-
-        def show(progress: int, end: bool) -> None:
-            sys.stderr.write(f"\r{what}: {progress} of {total}" + ("\n" if end else ""))
-            sys.stderr.flush()
-
-        return show
-    bar = tqdm(total=total, desc=what)
-
-    def update(progress: int, end: bool) -> None:
-        bar.update(progress - bar.n)
-        if end:
-            bar.close()
-
-    return update
 
 
 __all__ = ["Part", "ViewResult"]

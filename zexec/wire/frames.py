@@ -35,6 +35,7 @@ from zexec.messages import (
     Results,
     Returned,
     Revoke,
+    Said,
     Signal,
     Started,
     Stop,
@@ -47,7 +48,7 @@ VERSION = 2
 INLINE = 32 * 1024
 
 Frame = Any  # bytes-like: what a socket takes and gives
-Message = Tasks | Results | Revoke | Returned | Interrupt | Signal | Started | Hello | InitFailed | Stop
+Message = Tasks | Results | Revoke | Returned | Interrupt | Signal | Said | Started | Hello | InitFailed | Stop
 
 _LAST_KIND = MAP | STARMAP | KEEP_GOING
 _NO_TIMEOUT = inf
@@ -307,7 +308,7 @@ def _start(kind: str) -> bytes:
 
 _ONE_TASK, _MANY_TASKS, _ONE_RESULT, _MANY_RESULTS = _start("t"), _start("T"), _start("r"), _start("R")
 _REVOKE, _RETURNED, _INTERRUPT, _STARTED = _start("K"), _start("G"), _start("I"), _start("S")
-_SIGNAL = _start("N")
+_SIGNAL, _SAID = _start("N"), _start("O")
 _HELLO, _INIT_FAILED, _STOP = _start("H"), _start("F"), _start("X")
 
 _PACK: dict[type, Callable[[Any, list[Frame]], tuple[bytes, ...]]] = {
@@ -317,6 +318,7 @@ _PACK: dict[type, Callable[[Any, list[Frame]], tuple[bytes, ...]]] = {
     Returned: lambda m, x: (_RETURNED, _pack_lists(m.asked, m.given)),
     Interrupt: lambda m, x: (_INTERRUPT, _SEQ.pack(m.seq)),
     Signal: lambda m, x: (_SIGNAL, _SEQ.pack(m.number)),
+    Said: lambda m, x: (_SAID, _SEQ.pack(m.seq), bytes(m.news)),
     Started: lambda m, x: (_STARTED, _SEQ.pack(m.seq)),
     Hello: _pack_hello,
     InitFailed: lambda m, x: (_INIT_FAILED, bytes(m.report or b"")),
@@ -331,6 +333,7 @@ _UNPACK: dict[bytes, Callable[[bytes, Sequence[Frame]], Message]] = {
     _RETURNED: lambda h, f: Returned(*_unpack_lists(h)),
     _INTERRUPT: lambda h, f: Interrupt(_unpack_seq(h)),
     _SIGNAL: lambda h, f: Signal(_unpack_seq(h)),
+    _SAID: lambda h, f: Said(_unpack_seq(h[: 2 + _SEQ.size]), h[2 + _SEQ.size :]),
     _STARTED: lambda h, f: Started(_unpack_seq(h)),
     _HELLO: _unpack_hello,
     _INIT_FAILED: lambda h, f: InitFailed(h[2:]),
