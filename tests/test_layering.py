@@ -58,6 +58,7 @@ def under(name: str, packages: set[str]) -> bool:
 
 FACE = {
     "zexec.client",
+    "zexec.cluster",
     "zexec.dependency",
     "zexec.executor",
     "zexec.imap",
@@ -91,6 +92,7 @@ FORBIDDEN = {
     "zexec.hub": {*FACE, "zexec.engine", "zexec.wire.pickling", "pickle", "cloudpickle"},
     "zexec.engine": {*FACE, "zexec.core", "zexec.hub", "zexec.launch"},
     "zexec.launch": {*FACE, "zexec.core", "zexec.hub"},
+    "zexec.cluster": {*WORLD - {"select"}, "zexec.views", "zexec.local", "zexec.launch", "zexec.engine"},
     "zexec.views": {*WORLD, "zexec.core", "zexec.net", "zexec.hub", "zexec.launch", "zexec.local"},
     "zexec.testing": {*FACE, *WORLD, "time", "threading", "zexec.net", "zexec.hub", "zexec.engine", "zexec.launch"},
 }

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from concurrent.futures import as_completed, wait
     from typing import Any
 
+    from zexec.cluster.cluster import Cluster
     from zexec.dependency import Dependency, depend, require
     from zexec.engine.outputs import publish_data
     from zexec.errors import (
         AlreadyDisplayedError,
         BrokenClusterError,
+        ClusterError,
         CompositeError,
         DependencyTimeout,
         EngineDied,
@@ -60,6 +62,8 @@ _WHERE = {
     "AsyncResult": "zexec.result",
     "BrokenClusterError": "zexec.errors",
     "Client": "zexec.views.client",
+    "Cluster": "zexec.cluster.cluster",
+    "ClusterError": "zexec.errors",
     "CompositeError": "zexec.errors",
     "Dependency": "zexec.dependency",
     "DependencyTimeout": "zexec.errors",
@@ -102,6 +106,8 @@ __all__ = [
     "AsyncResult",
     "BrokenClusterError",
     "Client",
+    "Cluster",
+    "ClusterError",
     "CompositeError",
     "Dependency",
     "DependencyTimeout",

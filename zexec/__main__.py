@@ -11,6 +11,8 @@ import sys
 
 # Command: the file that runs it, and a line for the list of commands.
 COMMANDS = {
+    "hub": ("zexec.cli.hub", "be a cluster's hub, in this process"),
+    "engine": ("zexec.cli.engine", "be an engine of a cluster, in this process"),
     "run": ("zexec.cli.run", "run an unmodified program with its process pools on zexec"),
 }
 

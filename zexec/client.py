@@ -105,11 +105,13 @@ class Client:
     Args:
         face: the interface that this client serves, for exceptions and messages.
         forked: whether engines are forked from this process, and so have its ``__main__`` as it is now.
+        main: what engines that are elsewhere know of ``__main__``.
     """
 
-    def __init__(self, face: Face, forked: bool) -> None:
+    def __init__(self, face: Face, forked: bool, main: MainModule | None = None) -> None:
         self.face = face
         self._forked = forked
+        self._given_main = main
         self._link: Link
         self._functions: FunctionPickler
         self._main: MainModule
@@ -136,9 +138,10 @@ class Client:
 
     # -- life --------------------------------------------------------------------------------------------------------
 
-    def start(self, link: Link, begin: bool) -> None:
-        """Start the link, and with ``begin`` all engines."""
-        self._main = MainModule(self._forked)
+    def start(self, link: Link, begin: bool, first_id: int = 0) -> None:
+        """Start the link, and with ``begin`` all engines. Tasks get ids above ``first_id``."""
+        self._ids = count(first_id + 1)
+        self._main = self._given_main or MainModule(self._forked)
         self._functions = FunctionPickler(self._main)
         self._link = link
         link.start(begin)

@@ -272,5 +272,9 @@ class StoreError(ZexecError):
     """A hub's store cannot be used: the message says which, and why."""
 
 
+class ClusterError(ZexecError, OSError):
+    """A cluster cannot be reached, does not let anybody in, or cannot be started. The message says which and why."""
+
+
 class NoEngineError(ZexecError, ValueError):
     """None of the engines that a task is for exists."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures.process as stdlib
 import logging
 import multiprocessing
+import os
 import sys
 import threading
 import weakref
@@ -211,6 +212,9 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
             ``mp_context`` says otherwise, and may not be fork.
         on_engine_death: "replace": the task that it ran fails with EngineDied (a BrokenProcessPool), the executor goes on
             (ours); "break": everything that is open fails and nothing can be submitted, as in the stdlib.
+        cluster: a zexec.Cluster, its name or its connection file (ours): run on its engines, which this executor shares with
+            others. ``max_workers`` and ``mp_context`` are then of no meaning. By default the cluster that the environment
+            names in ZEXEC_CLUSTER, if it names one.
     """
 
     _options = DEFAULT
@@ -224,7 +228,13 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
         *,
         max_tasks_per_child: int | None = None,
         on_engine_death: str = "replace",
+        cluster: Any = None,
     ) -> None:
+        if cluster is not None and (max_tasks_per_child is not None or on_engine_death != "replace"):
+            raise ValueError(
+                "the engines of a cluster are everybody's: max_tasks_per_child and on_engine_death are not possible"
+            )
+        self._cluster = cluster if cluster is not None else os.environ.get("ZEXEC_CLUSTER") or None
         if max_workers is None:
             max_workers = default_processes()
         elif max_workers <= 0:
@@ -331,18 +341,23 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
         return client
 
     def _start(self) -> Client:
-        forked = not self._safe_to_dynamically_spawn_children
-        client = local_client(
-            FACE,
-            self._mp_context,
-            self._max_workers,
-            self._initializer,
-            self._initargs,
-            self._max_tasks_per_child,
-            on_demand=not forked,
-            begin=forked,
-            on_engine_death=self._on_engine_death,
-        )
+        if self._cluster is not None:
+            from zexec.cluster.connect import cluster_client
+
+            client = cluster_client(FACE, self._cluster, self._initializer, self._initargs)
+        else:
+            forked = not self._safe_to_dynamically_spawn_children
+            client = local_client(
+                FACE,
+                self._mp_context,
+                self._max_workers,
+                self._initializer,
+                self._initargs,
+                self._max_tasks_per_child,
+                on_demand=not forked,
+                begin=forked,
+                on_engine_death=self._on_engine_death,
+            )
         # An executor that is dropped finishes its work, as in the stdlib.
         self._finalizer = weakref.finalize(self, Client.close, client)
         self._finalizer.atexit = False

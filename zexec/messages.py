@@ -256,3 +256,165 @@ class Stop:
     """hub -> engine: finish the task you run, if any, and leave."""
 
     reason: str = ""
+
+
+# -- an engine that comes by itself, before it is one of the cluster's -------------------------------------------------
+
+
+@dataclass(slots=True)
+class Peer:
+    """Facts about a process that wants to take part in a cluster, as it states them itself."""
+
+    pid: int
+    host: str
+    python: str  #: version, "3.13.1"
+    executable: str
+    numpy: str  #: version, "" if there is none
+    clock: float  #: its wall clock when it said so
+
+
+@dataclass(slots=True)
+class Register:
+    """engine -> hub: I would like to join."""
+
+    peer: Peer
+    #: by which whoever started it knows it again
+    token: str = ""
+
+
+@dataclass(slots=True)
+class Welcome:
+    """hub -> engine: you fill place ``id``."""
+
+    serial: int
+    id: int
+
+
+@dataclass(slots=True)
+class Refused:
+    """hub -> engine, hub -> client: you cannot take part."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Any -> any: nothing. Sent to learn whether there is somebody to send to."""
+
+
+@dataclass(slots=True)
+class Leave:
+    """hub -> engine, for its io thread: end at once, whatever you are doing."""
+
+    reason: str = ""
+
+
+# -- between clients and a hub in a process of its own -------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Greet:
+    """client -> hub: I am here."""
+
+    peer: Peer
+    name: str  #: for people
+    #: the number it had before, to go on with what it left there; -1: it is new
+    client: int = -1
+
+
+@dataclass(slots=True)
+class Greeted:
+    """hub -> client. Its tasks have ids from ``client << CLIENT_BITS`` on."""
+
+    client: int
+    cluster: str
+    #: the hub's process, for messages
+    host: str
+    pid: int
+    #: whether the hub may come back after its end with all that it knew
+    durable: bool
+
+
+@dataclass(slots=True)
+class Submit:
+    """client -> hub: run these. The functions of the tasks are known by digest; those new to the hub are in ``functions``."""
+
+    tasks: Sequence[Task]
+    functions: Sequence[Function] = ()
+    #: what all of them wait for: plain data, see ``wire.talk``
+    needs: Any = None
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """hub -> client."""
+
+    outcomes: Sequence[Outcome]
+
+
+@dataclass(slots=True)
+class Cancel:
+    """client -> hub: take these back; with ``running`` also if they have started."""
+
+    ids: Sequence[int]
+    running: bool = False
+
+
+@dataclass(slots=True)
+class Withdraw:
+    """client -> hub: I do not wait any more for the answer to Cancel; let them run."""
+
+    ids: Sequence[int]
+
+
+@dataclass(slots=True)
+class Kept:
+    """hub -> client: these have started and cannot be cancelled."""
+
+    ids: Sequence[int]
+
+
+@dataclass(slots=True)
+class Ended:
+    """client -> hub: I have heard of the end of a task that others wait for: as ``core.dependencies.End``."""
+
+    id: int
+    ok: bool
+    engine: int
+    serial: int
+
+
+@dataclass(slots=True)
+class Ask:
+    """client -> hub: a question or an order, by name, with plain data."""
+
+    number: int
+    what: str
+    args: Any = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """hub -> client. ``error`` says why there is none."""
+
+    number: int
+    value: Any = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class News:
+    """hub -> client: other engines are there now; ask which if you want to know."""
+
+    count: int
+
+
+@dataclass(slots=True)
+class Bye:
+    """client -> hub: I leave; with ``detach`` what is open goes on, and results are kept.
+
+    hub -> client: I leave, and why.
+    """
+
+    detach: bool = False
+    reason: str = ""

@@ -131,6 +131,10 @@ def _reported(status: int, payload: Any, face: Face) -> BaseException:
     exc, name, args, text, facts = load_report(payload)
     if status == RESULT:
         return face.unpicklable(exc, facts["error"], facts["value"], text)
+    if isinstance(exc, errors.InitializerError):
+        # A client's initializer on an engine of a cluster: it runs when the first function arrives there.
+        exc.__cause__ = face.cause(text)
+        return exc
     if status == ARGUMENTS:
         error: BaseException = errors.UnpicklingError(
             name, f"function or arguments could not be unpickled on the engine: {args}", text

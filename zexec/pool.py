@@ -270,6 +270,12 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
         context: multiprocessing context that starts the engines.
         on_engine_death: "replace": the task that it ran fails with EngineDied, the pool goes on (ours);
             "break": everything that is open fails, as in the stdlib's executor.
+        cluster: a zexec.Cluster, its name or its connection file (ours): run on its engines, which this pool shares with
+            others. ``processes`` then only says how maps are cut, ``context`` is of no meaning. By default the cluster that
+            the environment names in ZEXEC_CLUSTER, if it names one.
+
+    Raises:
+        ClusterError: there is no such cluster.
     """
 
     _options = DEFAULT
@@ -286,33 +292,46 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
         context: Any = None,
         *,
         on_engine_death: str = "replace",
+        cluster: Any = None,
     ) -> None:
         self._ctx = context or multiprocessing.get_context()
-        if processes is None:
+        if cluster is not None and (maxtasksperchild is not None or on_engine_death != "replace"):
+            raise ValueError(
+                "the engines of a cluster are everybody's: maxtasksperchild and on_engine_death are not possible"
+            )
+        cluster = cluster if cluster is not None else os.environ.get("ZEXEC_CLUSTER") or None
+        if processes is None and cluster is None:
             processes = default_processes()
-        if processes < 1:
+        if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._processes = processes
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._owner = os.getpid()
-        self._client = local_client(
-            FACE,
-            self._ctx,
-            processes,
-            initializer,
-            self._initargs,
-            maxtasksperchild,
-            on_demand=False,
-            begin=True,
-            on_engine_death=on_engine_death,
-            rename=lambda name: name.replace("Process", "PoolWorker"),
-        )
+        if cluster is not None:
+            from zexec.cluster.connect import cluster_client
+
+            self._client = cluster_client(FACE, cluster, initializer, self._initargs)
+            processes = processes or len(self._client.places()) or 1
+        else:
+            assert processes is not None
+            self._client = local_client(
+                FACE,
+                self._ctx,
+                processes,
+                initializer,
+                self._initargs,
+                maxtasksperchild,
+                on_demand=False,
+                begin=True,
+                on_engine_death=on_engine_death,
+                rename=lambda name: name.replace("Process", "PoolWorker"),
+            )
+        self._processes = processes
         self._client.belongs_to(self)
         self._terminate = Finalize(self, Client.terminate, args=(self._client,), exitpriority=15)
         self._state = RUN

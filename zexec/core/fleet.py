@@ -107,6 +107,11 @@ class Fleet:
                 self._vacant_order = list(self._vacant)
                 heapify(self._vacant_order)
 
+    @property
+    def count(self) -> int:
+        """Engines that there have ever been."""
+        return self._serial
+
     # -- states ------------------------------------------------------------------------------------------------------
 
     def rise(self, engine: Engine) -> None:

@@ -48,6 +48,7 @@ from zexec.messages import (
     Hello,
     InitFailed,
     Interrupt,
+    Leave,
     ResultRecord,
     Results,
     Returned,
@@ -124,7 +125,7 @@ class Engine:
         # Before anything of the user's can run: afterwards it may be too late.
         sentinel = _parent_sentinel()
         if sentinel is not None:
-            _die_with(sentinel)
+            die_with(sentinel)
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was blocked while this process came to be
         self._io.start()
@@ -296,6 +297,8 @@ class Engine:
                 given = [seq for seq in message.seqs if seq > self._started]
                 self._revoked.update(given)
             control.send(Returned(message.seqs, given))
+        elif type(message) is Leave:
+            os._exit(1)
         elif type(message) is Interrupt:
             self._interrupting = message.seq
             if message.seq == self._started:
@@ -321,7 +324,7 @@ def _parent_sentinel() -> int | None:
     return getattr(parent, "sentinel", None)
 
 
-def _die_with(sentinel: int) -> None:
+def die_with(sentinel: int) -> None:
     """Have the system end this process when the parent's end of a pipe closes.
 
     The io thread sees that as well, but only once it gets the interpreter, and a task may be deep in a C call that never lets

@@ -67,6 +67,10 @@ class Ledger:
         # Only on the way into a process that is being started, like a Connection.
         return _arrive, (reduction.DupFd(self._fd),)
 
+    def fileno(self) -> int:
+        """The descriptor, before it has travelled."""
+        return self._fd
+
     # -- the engine writes -------------------------------------------------------------------------------------------
 
     def start(self, seq: int) -> None:

@@ -7,15 +7,14 @@ at a time), takes the outcomes, and sleeps until ``next_deadline``; see ``zexec.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from signal import SIGINT
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from zexec.core import actions as act
 from zexec.core import events as ev
 from zexec.core.scheduler import Scheduler
-from zexec.launch.local import LocalLauncher
 from zexec.messages import (
     RAN,
     Death,
@@ -24,6 +23,7 @@ from zexec.messages import (
     InitFailed,
     Interrupt,
     Outcome,
+    ResultRecord,
     Results,
     Returned,
     Revoke,
@@ -34,7 +34,7 @@ from zexec.messages import (
     Task,
     Tasks,
 )
-from zexec.net.channels import CONTROL, TASKS, HubChannel
+from zexec.net.channels import CONTROL, TASKS, Ends, HubChannel
 
 #: Functions that an engine is trusted to remember. Beyond it the oldest is forgotten on both sides.
 REMEMBER = 512
@@ -43,6 +43,43 @@ REMEMBER = 512
 PROBE, PROBE_LIMIT = 0.001, 0.5
 #: Seconds from a polite end to a forced one, and from a failed initializer to the end of its process.
 PATIENCE, INIT_PATIENCE = 0.5, 5.0
+
+
+class Launcher(Protocol):
+    """What a hub needs of whoever knows its engines' processes."""
+
+    @property
+    def engines(self) -> Mapping[int, Any]:
+        """Those that are not reaped, by serial."""
+
+    @property
+    def current(self) -> dict[int, Any]:
+        """Who fills each place now; replaced as a whole, so that other threads may read it."""
+
+    def start(self, id: int, serial: int, ends: Ends) -> int:
+        """Start an engine; its sentinel."""
+
+    def admit(self, token: Any, id: int, serial: int) -> None:
+        """Tell an engine that came by itself which place it fills."""
+
+    def by_sentinel(self, fd: int) -> int | None:
+        """The serial of the engine whose end this descriptor signals."""
+
+    def is_alive(self, serial: int) -> bool:
+        """Whether an engine's process is known to run, so that its end will be signalled."""
+
+    def reap(self, serial: int) -> tuple[Death, int | None, list[ResultRecord]]:
+        """Clean up after an engine that is gone.
+
+        Returns:
+            why it is, the newest task it had started, if that is known, and results that it may not have sent.
+        """
+
+    def kill(self, serial: int, reason: str, force: bool = False) -> None:
+        """End an engine."""
+
+    def signal(self, serial: int, number: int) -> bool:
+        """Send a signal to an engine's process, if that can be done from here."""
 
 
 class Hub:
@@ -58,7 +95,7 @@ class Hub:
     def __init__(
         self,
         scheduler: Scheduler,
-        launcher: LocalLauncher,
+        launcher: Launcher,
         channel: HubChannel,
         watch: Callable[[int], None],
         unwatch: Callable[[int], None],
@@ -96,6 +133,7 @@ class Hub:
             act.SettleBulk: self._settle_bulk,
             act.RefuseCancel: lambda a: self.refused.append(a.task.id),
             act.StartEngine: self._start_engine,
+            act.Admit: self._admit,
             act.StopEngine: self._stop_engine,
             act.KillEngine: lambda a: self.kill(a.serial, a.reason),
             act.Finished: lambda a: None,
@@ -140,6 +178,13 @@ class Hub:
         self._unwatch(sentinel)
         if serial is not None:
             self._dying[serial] = monotonic() + PROBE_LIMIT
+
+    def connection_ended(self, serial: int) -> None:
+        """There is no way to an engine any more. If its process runs on, it is ended, for nobody can use it."""
+        if self.launcher.is_alive(serial):
+            self._condemned.setdefault(serial, monotonic() + PATIENCE)
+        elif serial in self.launcher.engines:
+            self._dying.setdefault(serial, 0.0)
 
     def next_deadline(self) -> float | None:
         """When ``turn`` is due, in monotonic seconds, if nothing else happens before."""
@@ -246,6 +291,11 @@ class Hub:
             return
         self.channel.started(a.serial)
         self._watch(sentinel)
+
+    def _admit(self, a: act.Admit) -> None:
+        self._functions[a.serial] = {}
+        self._greeted[a.serial] = set()
+        self.launcher.admit(a.token, a.id, a.serial)
 
     def _stop_engine(self, a: act.StopEngine) -> None:
         self.channel.send(TASKS, a.serial, Stop())

@@ -94,6 +94,9 @@ class LocalLauncher:
         self._sentinels[sentinel] = serial
         return sentinel
 
+    def admit(self, token: Any, id: int, serial: int) -> None:
+        """No engine of these comes by itself."""
+
     @contextmanager
     def _no_ctrl_c(self) -> Iterator[None]:
         """Keep Ctrl-C from an engine that is not ready for it: it would show a traceback. It inherits what is blocked here.

@@ -183,6 +183,16 @@ class MainModule:
         return self._imported if self._then is None else self._then.get(name) is top
 
 
+class ForeignMain(MainModule):
+    """For engines that are no children of this process: they have nothing of its ``__main__``."""
+
+    def __init__(self) -> None:
+        super().__init__(forked=False)
+
+    def has(self, obj: Any) -> bool:
+        return False
+
+
 def is_imported_again(main: types.ModuleType | None) -> bool:
     """Whether processes that are not forked import what is ``__main__`` here: multiprocessing's own rule."""
     name = getattr(getattr(main, "__spec__", None), "name", None)

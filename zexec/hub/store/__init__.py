@@ -176,11 +176,20 @@ def plain_needs(needs: Needs, ended: dict[int, End] | None = None) -> dict[str, 
     return {"after": plain(needs.after), "follow": plain(needs.follow), "patience": needs.patience, "ended": ends}
 
 
-def needs_of(plain: dict[str, Any]) -> tuple[Needs, dict[int, End]]:
-    """What ``plain_needs`` made plain."""
+def needs_of(plain: Any) -> tuple[Needs, dict[int, End]]:
+    """What ``plain_needs`` made plain; ends may have the engines' serials behind them. It may come from anybody.
+
+    Raises:
+        Exception: it did not make this.
+    """
 
     def condition(parts: Any) -> Condition | None:
-        return None if parts is None else Condition(frozenset(parts[0]), *parts[1:])
+        if parts is None:
+            return None
+        ids, every, success, failure = parts
+        return Condition(frozenset(map(int, ids)), bool(every), bool(success), bool(failure))
 
-    needs = Needs(condition(plain["after"]), condition(plain["follow"]), plain["patience"])
-    return needs, {id: (ok, engine, 0) for id, ok, engine in plain["ended"]}
+    patience = plain["patience"]
+    needs = Needs(condition(plain["after"]), condition(plain["follow"]), None if patience is None else float(patience))
+    ends = plain["ended"]
+    return needs, {int(id): (bool(ok), int(engine), int(*serial)) for id, ok, engine, *serial in ends}

@@ -1,0 +1,84 @@
+"""`zexec hub`: be a cluster's hub, in this process. `zexec start` and `zexec.Cluster` start it so."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+
+
+def main(argv: list[str]) -> int:
+    """Serve until told to stop.
+
+    Args:
+        argv: What follows the word `hub`.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog="zexec hub",
+        description="Be a cluster's hub, in this process, until it is stopped: `zexec start` without the start.",
+    )
+    add_options(parser)
+    parser.add_argument("--lifeline", type=int, metavar="FD", help=argparse.SUPPRESS)
+    parser.add_argument("--ready", type=int, metavar="FD", help=argparse.SUPPRESS)
+    parser.add_argument("--logs", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if options.logs else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    from zexec.errors import ClusterError
+    from zexec.hub.process import Settings, serve
+
+    settings = Settings(
+        name=options.name,
+        engines=options.n,
+        maximum=options.max,
+        kind=options.engines,
+        listen=options.listen,
+        plain=options.plain,
+        only_tcp=options.only_tcp,
+        lifeline=options.lifeline,
+        logs=options.logs,
+        host=options.host,
+    )
+
+    def ready(why: str) -> None:
+        if options.ready is not None:
+            with os.fdopen(options.ready, "w") as pipe:
+                pipe.write(why or "ready")
+
+    try:
+        serve(settings, ready)
+    except ClusterError as e:
+        print(f"zexec hub: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What `zexec hub` and `zexec start` have in common."""
+    parser.add_argument("-n", type=_count, default=0, metavar="N", help="engines to start")
+    parser.add_argument(
+        "--max", type=_count, metavar="N", help="engines to have at most: between -n and this, as work comes"
+    )
+    parser.add_argument("--name", default="default", help="the cluster's name (default)")
+    parser.add_argument("--engines", default="local", metavar="KIND", help="how engines are started (local)")
+    parser.add_argument(
+        "--listen",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="listen for engines and clients of other machines, too, over TCP with CURVE; 0.0.0.0 for all addresses",
+    )
+    parser.add_argument("--host", default="", help="the name or address that other machines are to use for this one")
+    parser.add_argument("--plain", action="store_true", help="no CURVE on TCP: allowed on the loopback only")
+    parser.add_argument("--only-tcp", action="store_true", help="no sockets in the file system")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of engines")
+    return int(text)

@@ -1,0 +1,432 @@
+"""A client's link to a hub in another process, over a line. The same protocol as ``HubThread`` has for a hub in this one.
+
+Who may do what
+  ``lock``     guards the line: sends, and receives by the io thread.
+  the inbox    anybody appends, without the lock.
+
+A submitting thread sends what is in the inbox itself, if the lock is free and nothing was sent just now: a hop into the io thread
+would cost a short task as much as its way to the hub. In a burst the io thread collects many tasks for one message, and rings are
+spared while one is unheard: ``_rung`` is set before the ring and taken back by the io thread before it looks into the inbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+from zexec.cluster.baggage import Baggage
+from zexec.core import events as ev
+from zexec.errors import ClusterError, ProtocolError
+from zexec.hub.store import plain_needs
+from zexec.messages import (
+    CLIENT_BITS,
+    Answer,
+    Ask,
+    Bye,
+    Cancel,
+    Ended,
+    Function,
+    Greet,
+    Greeted,
+    Kept,
+    News,
+    Outcome,
+    Outcomes,
+    Refused,
+    Submit,
+    Task,
+    Withdraw,
+)
+from zexec.net.bell import Bell
+from zexec.net.cards import Card
+from zexec.net.lines import Line
+from zexec.net.peers import myself
+
+LOGGER = logging.getLogger("zexec")
+#: Seconds that a hub may take to answer a greeting, or a question.
+PATIENCE = 10.0
+#: Seconds after a send during which more is left to the io thread, to go in bulk.
+PAUSE = 200e-6
+#: Tasks in one message, and bytes of theirs from which on the next begins.
+BULK, BYTES = 2_000, 4 << 20
+#: Functions that the hub is trusted to remember for us; after that they are sent again.
+REMEMBER = 10_000
+#: Seconds between two looks of a closing link at whether all is over.
+WAIT = 0.5
+
+
+class Remote:
+    """An engine of another process, as users see it among a pool's processes."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.id: int = facts["id"]
+        self.pid: int = facts["pid"]
+        self.host: str = facts["host"]
+        self.name = f"zexec-engine-{self.id}@{self.host}"
+        self.exitcode: int | None = None
+
+    def is_alive(self) -> bool:
+        """Whether it was when we asked."""
+        return True
+
+    def __repr__(self) -> str:
+        return f"<engine {self.id}: process {self.pid} on {self.host}>"
+
+
+class RemoteLink:
+    """See the module.
+
+    Args:
+        card: the cluster's connection file.
+        name: what this client is to be called in lists.
+        deliver: called in the io thread with outcomes, and with ids of tasks whose cancelling was refused.
+        ended: called in the io thread, last; with the reason if the hub is lost.
+        baggage: what goes along with functions.
+        client: the number of a client that has detached, to go on as that.
+
+    Raises:
+        ClusterError: the hub does not answer, or does not let us in.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        name: str,
+        deliver: Callable[[list[Outcome], list[int]], None],
+        ended: Callable[[str | None], None],
+        baggage: Baggage | None = None,
+        client: int = -1,
+    ) -> None:
+        self._card = card
+        self._deliver = deliver
+        self._ended = ended
+        self._baggage = baggage
+        self._lock = threading.Lock()
+        self._inbox: deque[Task | ev.Event | Ask] = deque()
+        self._rung = False
+        self._sent_at = 0.0
+        #: what the hub has of us, by digest: with the baggage
+        self._known: dict[bytes, Function] = {}
+        self._questions: dict[int, tuple[threading.Event, list[Answer]]] = {}
+        self._number = 0
+        #: ids of tasks that have not ended
+        self._open: set[int] = set()
+        self._closing = self._detach = False
+        self._crash: str | None = None
+        #: set once the thread has ended and everything is released
+        self.over = threading.Event()
+        self._line = Line(card, b"c" + os.urandom(16))
+        self._bell = Bell()
+        try:
+            self.greeted = self._greet(name, client)
+        except BaseException:
+            self._line.close(0)
+            self._bell.close()
+            raise
+        #: places that there are or will be, as last heard; None: ask
+        self._places: list[int] | None = None
+        self._bell.watch(self._line.fileno())
+        self._thread = threading.Thread(target=self._run, name="zexec-io", daemon=True)
+
+    def _greet(self, name: str, client: int) -> Greeted:
+        self._line.send(Greet(myself(), name, client))
+        try:
+            while True:
+                answer = self._line.receive_within(PATIENCE)
+                if type(answer) is Greeted:
+                    return answer
+                if type(answer) is Refused:
+                    raise ClusterError(answer.reason)
+        except EOFError as e:
+            raise ClusterError(str(e)) from None
+
+    @property
+    def first_id(self) -> int:
+        """The smallest id of a task of ours."""
+        return self.greeted.client << CLIENT_BITS
+
+    def describe(self) -> str:
+        """The hub, for messages."""
+        return f"the hub of cluster {self.greeted.cluster!r} (process {self.greeted.pid} on {self.greeted.host})"
+
+    # -- the link: what a client calls -------------------------------------------------------------------------------
+
+    def start(self, begin: bool) -> None:
+        self._thread.start()
+
+    def submit(self, task: Task) -> None:
+        self._open.add(task.id)
+        self._inbox.append(task)
+        self._poke()
+
+    def submit_bulk(self, tasks: Iterable[Task]) -> None:
+        tasks = list(tasks)
+        self._open.update([task.id for task in tasks])
+        self._inbox.extend(tasks)
+        self._poke()
+
+    def tell(self, event: ev.Event) -> None:
+        if type(event) is ev.SubmittedAfter:
+            self._open.add(event.task.id)
+        self._inbox.append(event)
+        self._ring()
+
+    def is_running(self, task_id: int) -> bool:
+        return bool(self.ask("is_running", task_id))
+
+    def whereabouts(self, task_ids: Iterable[int]) -> dict[int, int]:
+        return dict(self.ask("whereabouts", list(task_ids)))
+
+    def story(self, task_id: int) -> list[tuple[float, str]]:
+        now = monotonic()
+        return [(now - ago, what) for ago, what in self.ask("story", task_id)]
+
+    def broken(self) -> Any:
+        return self._crash
+
+    def processes(self) -> dict[int, Any]:
+        try:
+            return {facts["id"]: Remote(facts) for facts in self.ask("engines")}
+        except ClusterError:
+            return {}
+
+    def places(self) -> list[int]:
+        found = self._places
+        if found is None:
+            found = self._places = self.ask("places")
+        return list(found)
+
+    def kill_engines(self, force: bool) -> None:
+        """The engines are the cluster's: what ends is what of ours they run."""
+        self._inbox.append(ev.CancelAll())
+        self._ring()
+
+    def signal(self, ids: Iterable[int], number: int) -> None:
+        self.ask("signal", [list(ids), number])
+
+    def detach(self) -> None:
+        """Leave with tasks open: they go on, and their results are kept."""
+        self._detach = True
+        self.tell(ev.Closed())
+
+    @property
+    def thread(self) -> threading.Thread:
+        return self._thread
+
+    def in_thread(self) -> bool:
+        """Whether the caller is the io thread."""
+        return threading.current_thread() is self._thread
+
+    def join(self, timeout: float | None = None) -> None:
+        if not self.in_thread():
+            self._thread.join(timeout)
+
+    def expect(self, ids: Iterable[int]) -> None:
+        """Outcomes of these tasks, which another client has submitted, will be asked for."""
+        self._open.update(ids)
+
+    def ask(self, what: str, args: Any = None, timeout: float = PATIENCE) -> Any:
+        """Ask the hub a question, or give an order; the answer.
+
+        Raises:
+            ClusterError: the hub is gone, refuses, or does not answer in time.
+        """
+        if self.over.is_set():
+            raise ClusterError(self._crash or "this client has ended")
+        done = threading.Event()
+        with self._lock:
+            self._number += 1
+            number = self._number
+            heard: list[Answer] = []
+            self._questions[number] = done, heard
+        self._inbox.append(Ask(number, what, args))
+        self._ring()
+        try:
+            if not done.wait(timeout):
+                raise ClusterError(f"{self.describe()} does not answer")
+        finally:
+            self._questions.pop(number, None)
+        if not heard:
+            raise ClusterError(self._crash or "this client has ended")
+        if heard[0].error:
+            raise ClusterError(heard[0].error)
+        return heard[0].value
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def _ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            self._bell.ring()
+
+    def _poke(self) -> None:
+        if self._rung or monotonic() - self._sent_at < PAUSE or not self._lock.acquire(blocking=False):
+            self._ring()
+            return
+        attention = True
+        try:
+            if not self.over.is_set() and not self._crash and not self._closing:
+                self._send_inbox()
+                # A send may swallow the announcement of a message that has come.
+                attention = self._line.pending()
+        except BaseException as e:
+            self._crash = f"{type(e).__name__} was raised while a task was being sent"
+            raise
+        finally:
+            self._lock.release()
+            if attention:
+                self._ring()
+
+    def _send_inbox(self) -> None:
+        """Under the lock: send all that is in the inbox."""
+        inbox = self._inbox
+        tasks: list[Task] = []
+        size = 0
+        while inbox:
+            item = inbox.popleft()
+            if type(item) is Task:
+                tasks.append(item)
+                size += len(item.payload)
+                if size > BYTES or len(tasks) >= BULK:
+                    self._send_tasks(tasks)
+                    tasks, size = [], 0
+                continue
+            if tasks:
+                self._send_tasks(tasks)
+                tasks, size = [], 0
+            self._send_other(item)
+        if tasks:
+            self._send_tasks(tasks)
+        self._sent_at = monotonic()
+
+    def _send_tasks(self, tasks: list[Task], needs: Any = None) -> None:
+        known = self._known
+        if len(known) > REMEMBER:
+            known.clear()
+        new: list[Function] = []
+        last = packed = None
+        for task in tasks:
+            function = task.function
+            if function is not last:
+                last = function
+                packed = known.get(function.digest)
+                if packed is None:
+                    packed = function if self._baggage is None else self._baggage.pack(function)
+                    known[function.digest] = packed
+                    new.append(packed)
+            assert packed is not None
+            task.function = packed
+        self._line.send(Submit(tasks, new, needs))
+
+    def _send_other(self, item: Any) -> None:
+        kind = type(item)
+        line = self._line
+        if kind is Ask:
+            line.send(item)
+        elif kind is ev.CancelWanted:
+            line.send(Cancel([item.task_id], item.running))
+        elif kind is ev.CancelWithdrawn:
+            line.send(Withdraw([item.task_id]))
+        elif kind is ev.SubmittedAfter:
+            needs = plain_needs(item.needs)
+            needs["ended"] = [[id, *end] for id, end in item.ended.items()]
+            self._send_tasks([item.task], needs)
+        elif kind is ev.ParentEnded:
+            line.send(Ended(item.task_id, *item.end))
+        elif kind is ev.Drain:
+            line.send(Ask(0, "drain", [[item.id], item.restart]))
+        elif kind is ev.CancelAll:
+            if self._open:
+                line.send(Cancel(list(self._open)))
+        elif kind is ev.Closed:
+            self._closing = True
+        elif kind in (ev.Terminated, ev.Broke):
+            # The hub drops what is open; here it is settled at the end, as terminated or broken.
+            self._closing = True
+            self._open.clear()
+            if kind is ev.Broke:
+                self._crash = str(item.detail)
+        else:
+            raise AssertionError(f"a client has nothing to say of {kind.__name__}")
+
+    # -- the io thread -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except EOFError:
+            self._crash = self._crash or f"{self.describe()} is gone: {self._line.lost}"
+        except BaseException as e:
+            self._crash = f"{type(e).__name__} in the link to the hub: {e}"
+            LOGGER.critical("the link to the hub has failed", exc_info=True)
+        finally:
+            self._close()
+
+    def _loop(self) -> None:
+        line, bell = self._line, self._bell
+        while True:
+            outcomes: list[Outcome] = []
+            refused: list[int] = []
+            gone: EOFError | None = None
+            with self._lock:
+                self._rung = False
+                if self._crash and not self._closing:
+                    return
+                if self._inbox:
+                    self._send_inbox()
+                try:
+                    for message in line.receive_all():
+                        self._take_in(message, outcomes, refused)
+                        if len(outcomes) > BULK:
+                            break
+                except EOFError as e:
+                    gone = e
+                except ProtocolError as e:
+                    self._crash = f"{self.describe()} sent what is no message: {e}"
+                pending = bool(self._inbox) or line.pending()
+            if outcomes or refused:
+                self._open.difference_update([outcome[0] for outcome in outcomes])
+                self._deliver(outcomes, refused)
+            del outcomes, refused
+            if self._closing and (self._detach or not self._open or self._crash):
+                return
+            if gone is not None:
+                raise gone
+            bell.wait(0 if pending else None)
+
+    def _take_in(self, message: Any, outcomes: list[Outcome], refused: list[int]) -> None:
+        kind = type(message)
+        if kind is Outcomes:
+            outcomes += message.outcomes
+        elif kind is Kept:
+            refused += message.ids
+        elif kind is Answer:
+            question = self._questions.get(message.number)
+            if question is not None:
+                question[1].append(message)
+                question[0].set()
+        elif kind is News:
+            self._places = None
+        elif kind is Bye:
+            self._crash = f"{self.describe()} has ended: {message.reason}"
+        elif kind is Refused:
+            self._crash = f"{self.describe()}: {message.reason}"
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closing = True
+            if not self._line.lost:
+                self._line.send(Bye(self._detach, ""))
+            self._line.close()
+            self._bell.close()
+            questions = list(self._questions.values())
+        self.over.set()
+        for done, _ in questions:
+            done.set()
+        self._ended(self._crash)
+        del self._deliver, self._ended

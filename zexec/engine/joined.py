@@ -1,0 +1,82 @@
+"""An engine that comes by itself: calls the hub, gets a place, serves until the hub or the connection has gone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from zexec.engine.engine import Engine, EngineSpec, die_with
+from zexec.engine.ledger import Ledger
+from zexec.errors import ClusterError
+from zexec.messages import Refused, Register, Welcome
+from zexec.net.cards import Card
+from zexec.net.channels import TASKS, EngineChannel
+from zexec.net.lines import Line
+from zexec.net.peers import myself
+
+#: Seconds that a hub may take to answer.
+PATIENCE = 30.0
+#: what whoever started this process says by its environment, see ``zexec.launch.children``
+TOKEN, LEDGER, LIFELINE = "ZEXEC_TOKEN", "ZEXEC_LEDGER", "ZEXEC_LIFELINE"
+
+
+class LineEnds:
+    """An engine's ends: two lines to the hub, one of which stands already."""
+
+    def __init__(self, card: Card, name: bytes, tasks: Line) -> None:
+        self._card = card
+        self._name = name
+        self._tasks = tasks
+
+    def open(self, letter: bytes) -> EngineChannel:
+        return self._tasks if letter == TASKS else Line(self._card, letter + self._name)
+
+    def arrived(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def join(card: Card, environment: Mapping[str, str] = os.environ, patience: float = PATIENCE) -> None:
+    """Be an engine of a cluster. Returns when it is over.
+
+    Args:
+        card: the cluster's.
+        environment: where whoever started this process has put what it should know.
+        patience: seconds that the hub may take to answer.
+
+    Raises:
+        ClusterError: the hub does not answer, or does not want this engine; the message says why.
+    """
+    ledger = Ledger(int(environment[LEDGER])) if LEDGER in environment else None
+    if LIFELINE in environment:
+        die_with(int(environment[LIFELINE]))
+    name = os.urandom(16)
+    line = Line(card, TASKS + name)
+    try:
+        line.send(Register(myself(), environment.get(TOKEN, "")))
+        welcome = _answer(line, patience)
+    except BaseException:
+        line.close(0)
+        raise
+    spec = EngineSpec(LineEnds(card, name, line), ledger, welcome.serial, welcome.id, None, None)
+    Engine(spec).run(_nothing)
+    # As at an interpreter's end, but before the lines' threads are waited for: executors that tasks have left open.
+    threading._shutdown()  # type: ignore[attr-defined]
+
+
+def _answer(line: Line, patience: float) -> Welcome:
+    try:
+        while True:
+            message: Any = line.receive_within(patience)
+            if type(message) is Welcome:
+                return message
+            if type(message) is Refused:
+                raise ClusterError(message.reason)
+    except EOFError as e:
+        raise ClusterError(str(e)) from None
+
+
+def _nothing() -> None:
+    """Engines of a cluster have no initializer of their own: clients bring theirs along."""

@@ -1,0 +1,334 @@
+"""Clients, as a hub in a process of its own knows them: what they submit, what they are to be told, what is theirs.
+
+A client comes through the clients' door, greets, and gets a number. The ids of its tasks begin with that (``CLIENT_BITS``),
+so whose a task is stands in its id, and no client can speak of another's tasks but by questions. When the connection of a
+client ends its unfinished work is dropped, unless it has said that it will come back.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zexec.core import events as ev
+from zexec.hub.hub import Hub
+from zexec.hub.roster import unfit
+from zexec.hub.store import needs_of
+from zexec.messages import (
+    CLIENT_BITS,
+    Answer,
+    Ask,
+    Bye,
+    Cancel,
+    Ended,
+    Function,
+    Greet,
+    Greeted,
+    Kept,
+    News,
+    Outcome,
+    Outcomes,
+    Peer,
+    Refused,
+    Submit,
+    Withdraw,
+)
+from zexec.net.doors import Door
+
+#: Outcomes in one message, and bytes of theirs from which on the next begins.
+BULK, BYTES = 5_000, 4 << 20
+#: Results kept for clients that will come back, of all together; the oldest go first.
+KEEP = 100_000
+#: the number behind a task's id, within its client's
+_OWN = (1 << CLIENT_BITS) - 1
+
+
+class Visitor:
+    """One client."""
+
+    def __init__(self, number: int, address: bytes, name: str, peer: Peer) -> None:
+        self.number = number
+        self.name = name
+        self.peer = peer
+        #: where it is reached; None: nowhere, for it is away
+        self.address: bytes | None = address
+        self.functions: dict[bytes, Function] = {}
+        #: ids of its tasks that have not ended
+        self.open: set[int] = set()
+        self.submitted = 0
+        #: it has left and will come back for what it has left here
+        self.detached = False
+
+    def facts(self) -> dict[str, Any]:
+        """For people."""
+        return {
+            "client": self.number,
+            "name": self.name,
+            "host": self.peer.host,
+            "pid": self.peer.pid,
+            "open": len(self.open),
+            "submitted": self.submitted,
+            "detached": self.detached,
+        }
+
+
+class Desk:
+    """See the module.
+
+    Args:
+        hub: whom they are clients of.
+        door: where they come to.
+        cluster: its name.
+        durable: whether the hub will come back when it is killed.
+        order: answers what is not about a client's own tasks.
+        note: takes lines for the log.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        door: Door,
+        cluster: str,
+        durable: bool,
+        order: Callable[[Ask], Any],
+        note: Callable[[str], None],
+    ) -> None:
+        self._hub = hub
+        self._door = door
+        self._cluster = cluster
+        self._durable = durable
+        self._order = order
+        self._note = note
+        self._next = 1
+        self.visitors: dict[int, Visitor] = {}
+        self._by_address: dict[bytes, Visitor] = {}
+        #: outcomes of tasks whose client is away
+        self._kept: OrderedDict[int, Outcome] = OrderedDict()
+        #: clients that wait for another's task, by its id
+        self._awaited: dict[int, list[int]] = {}
+        #: changes whenever places do
+        self._places = (-1, -1, -1)
+        self._handlers: dict[type, Callable[[Visitor, Any], None]] = {
+            Submit: self._on_submit,
+            Cancel: self._on_cancel,
+            Withdraw: self._on_withdraw,
+            Ended: self._on_ended,
+            Ask: self._on_ask,
+            Bye: self._on_bye,
+        }
+
+    # -- from clients ------------------------------------------------------------------------------------------------
+
+    def receive(self, ready: Sequence[int] | set[int]) -> None:
+        """Take in what clients have sent, and who of them has gone."""
+        for address, message in self._door.receive():
+            visitor = self._by_address.get(address)
+            if type(message) is Greet:
+                self._on_greet(address, message)
+            elif visitor is None:
+                if type(message) in self._handlers:
+                    self._door.send(address, Refused("the hub does not know this client, or has given it up"))
+            else:
+                handler = self._handlers.get(type(message))
+                if handler is None:
+                    self._door.damaged += 1
+                    continue
+                handler(visitor, message)
+        for address in self._door.gone(ready):
+            visitor = self._by_address.pop(address, None)
+            if visitor is not None:
+                self._left(visitor, "its connection has ended")
+
+    def _on_greet(self, address: bytes, message: Greet) -> None:
+        why = unfit(message.peer, "client")
+        if why or address in self._by_address:
+            self._note(why)
+            self._door.send(address, Refused(why or "this client has greeted already"))
+            return
+        visitor = self.visitors.get(message.client)
+        if visitor is not None and visitor.address is not None:
+            self._door.send(address, Refused(f"client {message.client} is here already"))
+            return
+        if visitor is None:
+            visitor = Visitor(self._next, address, message.name, message.peer)
+            self._next += 1
+            self.visitors[visitor.number] = visitor
+        visitor.address = address
+        visitor.detached = False
+        self._by_address[address] = visitor
+        self._door.send(
+            address, Greeted(visitor.number, self._cluster, socket.gethostname(), os.getpid(), self._durable)
+        )
+
+    def _on_submit(self, visitor: Visitor, message: Submit) -> None:
+        functions = visitor.functions
+        for function in message.functions:
+            functions[function.digest] = function
+        number, open_ = visitor.number, visitor.open
+        tasks = message.tasks
+        for task in tasks:
+            known = functions.get(task.function.digest)
+            if task.id >> CLIENT_BITS != number or task.id in open_ or known is None:
+                self._throw_out(visitor, "it submitted what it cannot have")
+                return
+            task.function = known
+            open_.add(task.id)
+        visitor.submitted += len(tasks)
+        if message.needs is None:
+            self._hub.inbox.extend(tasks)
+            return
+        try:
+            needs, ended = needs_of(message.needs)
+        except Exception:
+            self._throw_out(visitor, "it submitted what waits for nothing that can be")
+            return
+        for task in tasks:
+            self._hub.inbox.append(ev.SubmittedAfter(task, needs, ended))
+
+    def _on_cancel(self, visitor: Visitor, message: Cancel) -> None:
+        for id in message.ids:
+            if id in visitor.open:
+                self._hub.inbox.append(ev.CancelWanted(id, message.running))
+
+    def _on_withdraw(self, visitor: Visitor, message: Withdraw) -> None:
+        for id in message.ids:
+            if id in visitor.open:
+                self._hub.inbox.append(ev.CancelWithdrawn(id))
+
+    def _on_ended(self, visitor: Visitor, message: Ended) -> None:
+        if message.id >> CLIENT_BITS == visitor.number:
+            self._hub.inbox.append(ev.ParentEnded(message.id, (message.ok, message.engine, message.serial)))
+
+    def _on_ask(self, visitor: Visitor, message: Ask) -> None:
+        try:
+            if message.what == "fetch":
+                value = self._fetch(visitor, [int(id) for id in message.args])
+            else:
+                value = self._order(message)
+            answer = Answer(message.number, value)
+        except Exception as e:
+            answer = Answer(message.number, None, f"{type(e).__name__}: {e}")
+        if visitor.address is not None:
+            self._door.send(visitor.address, answer)
+
+    def _on_bye(self, visitor: Visitor, message: Bye) -> None:
+        if visitor.address is not None:
+            self._by_address.pop(visitor.address, None)
+            self._door.forget(visitor.address)
+        visitor.detached = message.detach
+        self._left(visitor, "")
+
+    def pending(self) -> bool:
+        """Whether something has come that no descriptor will announce again."""
+        return self._door.pending()
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether ``receive`` has to look again soon who has gone."""
+        return self._door.suspicious
+
+    # -- clients that go ---------------------------------------------------------------------------------------------
+
+    def _throw_out(self, visitor: Visitor, why: str) -> None:
+        self._note(f"client {visitor.name!r} (process {visitor.peer.pid} on {visitor.peer.host}) was thrown out: {why}")
+        if visitor.address is not None:
+            self._door.send(visitor.address, Refused(why))
+            self._by_address.pop(visitor.address, None)
+        self._left(visitor, why)
+
+    def _left(self, visitor: Visitor, why: str) -> None:
+        """Drop what it has left unfinished, unless it comes back."""
+        visitor.address = None
+        if visitor.detached:
+            return
+        if why and visitor.open:
+            self._note(
+                f"client {visitor.name!r} (process {visitor.peer.pid} on {visitor.peer.host}) has left {len(visitor.open)} tasks:"
+                f" {why}"
+            )
+        for id in visitor.open:
+            self._hub.inbox.append(ev.CancelWanted(id, running=True))
+        if not visitor.open:
+            self.visitors.pop(visitor.number, None)
+
+    # -- to clients --------------------------------------------------------------------------------------------------
+
+    def deliver(self, outcomes: Sequence[Outcome], refused: Sequence[int]) -> None:
+        """Tell clients how their tasks have ended."""
+        by_client: dict[int, list[Outcome]] = {}
+        for outcome in outcomes:
+            by_client.setdefault(outcome[0] >> CLIENT_BITS, []).append(outcome)
+        for number, some in by_client.items():
+            visitor = self.visitors.get(number)
+            if visitor is None:
+                continue
+            visitor.open.difference_update([outcome[0] for outcome in some])
+            if self._awaited:
+                self._pass_on(some)
+            if visitor.address is not None:
+                self._tell(visitor.address, some)
+            elif visitor.detached:
+                self._keep(some)
+            elif not visitor.open:
+                del self.visitors[number]
+        for id in refused:
+            visitor = self.visitors.get(id >> CLIENT_BITS)
+            if visitor is not None and visitor.address is not None:
+                self._door.send(visitor.address, Kept([id]))
+        scheduler = self._hub.scheduler
+        fleet = scheduler.fleet
+        places = fleet.count, len(fleet.filled), len(scheduler.promised)
+        if places != self._places:
+            self._places = places
+            for address in self._by_address:
+                self._door.send(address, News(len(fleet.filled)))
+
+    def _tell(self, address: bytes, outcomes: list[Outcome]) -> None:
+        size, first = 0, 0
+        for i, outcome in enumerate(outcomes):
+            size += len(outcome[2]) if outcome[2] is not None else 0
+            if size > BYTES or i - first >= BULK:
+                if i > first:
+                    self._door.send(address, Outcomes(outcomes[first:i]))
+                    first = i
+                size = len(outcome[2]) if outcome[2] is not None else 0
+        self._door.send(address, Outcomes(outcomes[first:]))
+
+    def _keep(self, outcomes: list[Outcome]) -> None:
+        self._kept.update((outcome[0], outcome) for outcome in outcomes)
+        while len(self._kept) > KEEP:
+            self._kept.popitem(last=False)
+
+    def _pass_on(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            for number in self._awaited.pop(outcome[0], ()):
+                visitor = self.visitors.get(number)
+                if visitor is not None and visitor.address is not None:
+                    self._door.send(visitor.address, Outcomes([outcome]))
+
+    def _fetch(self, visitor: Visitor, ids: list[int]) -> dict[str, Any]:
+        """Have the outcomes of tasks of others sent to a client, now or when there are any. Which ids are known."""
+        known = []
+        ready = []
+        for id in ids:
+            other = self.visitors.get(id >> CLIENT_BITS)
+            if id in self._kept:
+                ready.append(self._kept[id])
+            elif other is not None and id in other.open:
+                self._awaited.setdefault(id, []).append(visitor.number)
+            else:
+                continue
+            known.append(id)
+        if ready and visitor.address is not None:
+            # Before the answer: the client is told to expect them by asking.
+            self._tell(visitor.address, ready)
+        return {"known": known}
+
+    def close(self, reason: str) -> None:
+        """Say goodbye to everybody."""
+        for address in self._by_address:
+            self._door.send(address, Bye(False, reason))
+        self._door.close()

@@ -1,0 +1,121 @@
+"""What clients ask a hub, and order it, beyond their own tasks. Plain data in, plain data out."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from zexec.messages import Ask
+
+if TYPE_CHECKING:
+    from zexec.hub.process import HubProcess
+
+#: Tasks that ``status`` lists at most where it lists some.
+SOME = 20
+
+
+class Orders:
+    """Answers for one hub."""
+
+    def __init__(self, process: HubProcess) -> None:
+        self._process = process
+        self._by_name: dict[str, Callable[[Any], Any]] = {
+            "is_running": lambda id: self._scheduler.is_running(int(id)),
+            "whereabouts": lambda ids: [[id, at] for id, at in self._scheduler.whereabouts(map(int, ids)).items()],
+            "story": self._story,
+            "explain": lambda id: self._scheduler.explain(int(id)),
+            "places": lambda _: self._scheduler.open_places,
+            "drain": self._drain,
+            "engines": lambda _: self._engines(),
+            "status": lambda _: self._status(),
+            "stuck": lambda _: self._stuck(),
+            "signal": lambda args: self._process.hub.signal([int(id) for id in args[0]], int(args[1])),
+            "scale": lambda args: self._process.provider.scale(int(args[0]), None if args[1] is None else int(args[1])),
+            "shutdown": lambda why: self._process.stop(str(why)),
+        }
+
+    @property
+    def _scheduler(self) -> Any:
+        return self._process.hub.scheduler
+
+    def answer(self, ask: Ask) -> Any:
+        """The answer to a question.
+
+        Raises:
+            ValueError: nobody knows what it means.
+        """
+        found = self._by_name.get(ask.what)
+        if found is None:
+            raise ValueError(f"this hub does not know what {ask.what!r} is")
+        return found(ask.args)
+
+    def _story(self, id: Any) -> Any:
+        # Times of this machine's monotonic clock mean nothing on another: so how long ago.
+        now = monotonic()
+        return [[now - when, what] for when, what in self._scheduler.story(int(id))]
+
+    def _drain(self, args: Any) -> None:
+        ids, restart = args
+        self._process.provider.dismiss([int(id) for id in ids], bool(restart))
+
+    def _engines(self) -> list[dict[str, Any]]:
+        found = []
+        for id, member in sorted(self._process.roster.current.items()):
+            engine = self._scheduler.fleet.engines.get(member.serial)
+            running = None if engine is None else next(iter(engine.held.values()), None)
+            found.append(
+                {
+                    "id": id,
+                    "pid": member.peer.pid,
+                    "host": member.peer.host,
+                    "python": member.peer.python,
+                    "executable": member.peer.executable,
+                    "numpy": member.peer.numpy,
+                    "clock_ahead": round(member.ahead, 3),
+                    "state": "gone" if engine is None else "draining" if engine.draining else engine.state,
+                    "holds": 0 if engine is None else len(engine.held),
+                    "runs": None if running is None else running.function.name,
+                    "up_for": time() - member.since,
+                }
+            )
+        return found
+
+    def _status(self) -> dict[str, Any]:
+        process, scheduler = self._process, self._scheduler
+        return {
+            "name": process.settings.name,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "python": sys.version.split()[0],
+            "up_for": time() - process.began,
+            "broken": None if scheduler.broken is None else str(getattr(scheduler.broken, "reason", scheduler.broken)),
+            "places": scheduler.places,
+            "engines": self._engines(),
+            "provider": process.provider.status(),
+            "clients": [visitor.facts() for visitor in process.desk.visitors.values()],
+            "tasks": {"open": len(scheduler.tasks), "waiting": len(scheduler.ready) + len(scheduler.pinned)},
+            "damaged": process.roster.damaged,
+        }
+
+    def _stuck(self) -> list[dict[str, Any]]:
+        """Engines whose oldest task has run longest, and what they say of it."""
+        now, found = monotonic(), []
+        for engine in self._scheduler.fleet.engines.values():
+            if not engine.held:
+                continue
+            task = next(iter(engine.held.values()))
+            found.append(
+                {
+                    "engine": engine.id,
+                    "task": task.id,
+                    "function": task.function.name,
+                    "seconds": now - engine.progress,
+                    "behind_it": len(engine.held) - 1,
+                    "what": self._scheduler.explain(task.id),
+                }
+            )
+        return sorted(found, key=lambda each: -each["seconds"])[:SOME]

@@ -1,0 +1,165 @@
+"""Engines of a cluster as children of its hub's process: each an interpreter of its own that comes through the engines' door."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from zexec.engine.ledger import Ledger
+from zexec.messages import ResultRecord
+
+#: what an engine is told by its environment
+TOKEN, LEDGER, LIFELINE = "ZEXEC_TOKEN", "ZEXEC_LEDGER", "ZEXEC_LIFELINE"
+
+
+class Child:
+    """One engine's process."""
+
+    def __init__(
+        self, token: str, process: subprocess.Popen[bytes], ledger: Ledger, forget: Callable[[str], Any]
+    ) -> None:
+        self.token = token
+        self._forget = forget
+        self.pid = process.pid
+        #: becomes readable when it has ended
+        self.sentinel = os.pidfd_open(process.pid)
+        self._process = process
+        self._ledger = ledger
+
+    def poll(self) -> int | None:
+        """Its exit code, as multiprocessing has them, if it has ended."""
+        return self._process.poll()
+
+    def kill(self, force: bool) -> None:
+        """End it."""
+        self.signal(signal.SIGKILL if force else signal.SIGTERM)
+        self.signal(signal.SIGCONT)  # a stopped process keeps the other for later
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def reap(self) -> tuple[int | None, int, list[ResultRecord]]:
+        """It has ended, or will not be used any more.
+
+        Returns:
+            its exit code, the newest task it had started, and results that it may not have sent.
+        """
+        started, results = self._ledger.started, self._ledger.results()
+        exitcode = self._process.poll()
+        self._ledger.close()
+        os.close(self.sentinel)
+        self._forget(self.token)
+        return exitcode, started, results
+
+
+class Children:
+    """Starts engines.
+
+    Args:
+        card: path of the engines' connection file.
+        watch, unwatch: called with a descriptor that becomes readable when an engine ends, and when it is of no interest.
+        survive: engines go on when the hub's process ends, and look for the next.
+        log: makes the file that an engine's output goes to; None for where the hub's own goes.
+    """
+
+    def __init__(
+        self,
+        card: str,
+        watch: Callable[[int], None],
+        unwatch: Callable[[int], None],
+        survive: bool = False,
+        log: Callable[[], Any] | None = None,
+    ) -> None:
+        self._card = card
+        self._watch = watch
+        self._unwatch = unwatch
+        self._log = log
+        self._survive = survive
+        # The system ends a child whose other end of this pipe closes, however the hub ends.
+        self._lifeline, self._ours = os.pipe()
+        #: by token; those that have not been reaped
+        self.running: dict[str, Child] = {}
+        #: those of them that have not come to the hub yet
+        self._fresh: set[str] = set()
+
+    def start(self, count: int) -> list[str]:
+        """Start engines: the token of each."""
+        return [self._start() for _ in range(count)]
+
+    def _start(self) -> str:
+        token = secrets.token_hex(8)
+        ledger = Ledger()
+        environment = {**os.environ, TOKEN: token, LEDGER: str(ledger.fileno())}
+        passed = [ledger.fileno()]
+        if not self._survive:
+            environment[LIFELINE] = str(self._lifeline)
+            passed.append(self._lifeline)
+        log = self._log() if self._log is not None else None
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "zexec", "engine", "--connect", self._card],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=passed,
+                # Ctrl-C in the terminal is for whoever it belongs to.
+                start_new_session=True,
+            )
+        finally:
+            if log is not None:
+                log.close()
+            ledger.travelled()
+        self.running[token] = child = Child(token, process, ledger, self._forget)
+        self._fresh.add(token)
+        self._watch(child.sentinel)
+        return token
+
+    def arrived(self, token: str) -> Child | None:
+        """An engine has come to the hub: it is the hub's from now on. None if it is none of these."""
+        self._fresh.discard(token)
+        return self.running.get(token)
+
+    def ended(self) -> dict[str, str]:
+        """Those that have ended before they came, and how."""
+        found = {}
+        for token in list(self._fresh):
+            child = self.running[token]
+            if child.poll() is not None:
+                self._unwatch(child.sentinel)
+                exitcode, *_ = child.reap()
+                found[token] = f"its process ended with {_how(exitcode)} before it reached the hub"
+        return found
+
+    def stop(self, tokens: Iterable[str]) -> None:
+        """Call back those that have not come yet."""
+        for token in tokens:
+            if token in self._fresh:
+                self.running[token].kill(force=False)
+
+    def _forget(self, token: str) -> None:
+        self.running.pop(token, None)
+        self._fresh.discard(token)
+
+    def close(self) -> None:
+        """End all that still run."""
+        for child in list(self.running.values()):
+            if not self._survive:
+                child.kill(force=True)
+                child._process.wait()
+            child.reap()
+        os.close(self._lifeline)
+        os.close(self._ours)
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"exit code {exitcode}"
+    return f"signal {signal.Signals(-exitcode).name}"
