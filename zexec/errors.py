@@ -236,6 +236,7 @@ class EngineDied(BrokenProcessPool, ZexecError):
         pid: its process id.
         host: where it ran.
         exitcode: as in multiprocessing (negative: a signal), None where unknown.
+        peak_memory: the most memory that it had, in bytes, None where unknown.
     """
 
     def __init__(
@@ -245,15 +246,29 @@ class EngineDied(BrokenProcessPool, ZexecError):
         pid: int = -1,
         host: str = "",
         exitcode: int | None = None,
+        peak_memory: int | None = None,
     ) -> None:
-        super().__init__(message, engine_id, pid, host, exitcode)
+        super().__init__(message, engine_id, pid, host, exitcode, peak_memory)
         self.engine_id = engine_id
         self.pid = pid
         self.host = host
         self.exitcode = exitcode
+        self.peak_memory = peak_memory
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that killed it, if one did."""
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        import signal
+
+        try:
+            return signal.Signals(-self.exitcode).name
+        except ValueError:
+            return str(-self.exitcode)
 
 
 class BrokenClusterError(BrokenProcessPool, ZexecError):

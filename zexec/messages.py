@@ -135,12 +135,14 @@ class Death:
     host: str
     exitcode: int | None = None  #: as multiprocessing has it: negative is a signal
     reason: str = ""  #: more, where it is known
+    peak: int | None = None  #: the most memory that it had, in bytes, where that is known
 
     def describe(self) -> str:
         how = self.reason or "it vanished"
         if self.exitcode is not None:
             how = _name_exit(self.exitcode) + (f" ({self.reason})" if self.reason else "")
-        return f"engine {self.engine} (pid {self.pid} on {self.host}) died: {how}"
+        had = "" if self.peak is None else f", with {self.peak / (1 << 20):.0f} MiB of memory at its peak,"
+        return f"engine {self.engine} (pid {self.pid} on {self.host}) died: {how}{had}"
 
 
 def _name_exit(exitcode: int) -> str:
@@ -152,8 +154,7 @@ def _name_exit(exitcode: int) -> str:
         name = signal.Signals(-exitcode).name
     except ValueError:
         name = str(-exitcode)
-    hint = "; the system kills so when memory runs out" if name == "SIGKILL" else ""
-    return f"killed by signal {name}{hint}"
+    return f"killed by signal {name}"
 
 
 @dataclass(slots=True)

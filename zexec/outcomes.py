@@ -150,7 +150,7 @@ def _reported(status: int, payload: Any, face: Face) -> BaseException:
 def died(death: Death, when: str) -> errors.EngineDied:
     """The exception for a task whose engine died."""
     message = f"{death.describe()} {when}"
-    return errors.EngineDied(message, death.engine, death.pid, death.host, death.exitcode)
+    return errors.EngineDied(message, death.engine, death.pid, death.host, death.exitcode, death.peak)
 
 
 def broken(detail: Any, face: Face) -> BaseException:

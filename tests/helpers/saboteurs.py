@@ -269,3 +269,105 @@ def dying_initializer(path: str, how: str) -> None:
     with open(path, "a") as f:
         f.write(f"{os.getpid()}\n")
     DEATHS[how]()
+
+
+# -- what costs an engine, now or later ------------------------------------------------------------------------------
+
+
+def close_all_and_go_on(path: str, release: str) -> str:
+    """Nothing can tell the hub any more that this process lives, or that it ends."""
+    from tests.helpers import tasks
+
+    tasks.append(path, str(os.getpid()))
+    os.closerange(3, 1000)
+    tasks.wait_for(release)
+    return "done"
+
+
+def leave_a_child_behind(path: str, release: str) -> None:
+    """The child has every descriptor that its parent had, and outlives it."""
+    from tests.helpers import tasks
+
+    if os.fork() == 0:
+        tasks.append(path, str(os.getpid()))
+        try:
+            tasks.wait_for(release)
+        finally:
+            os._exit(0)
+    tasks.wait_for(path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_everywhere(data: bytes) -> str:
+    """Into every descriptor that belongs to the engine: its connections, and the memory that it shares with the hub."""
+    for fd in range(3, 100):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}").startswith(("socket:", "/memfd:zexec")):
+                os.write(fd, data)
+        except OSError:
+            pass
+    return "done"
+
+
+class RaisesWhenCollected:
+    def __del__(self) -> None:
+        raise RuntimeError("from __del__")
+
+
+def keep_the_interpreter(seconds: float) -> str:
+    """A C call that lets nobody else in."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return "done"
+
+
+def chatter(size: int) -> str:
+    sys.stdout.write("x" * size)
+    os.write(1, b"y" * size)
+    return "done"
+
+
+def stop_all_output() -> str:
+    """A standard output that takes nothing and blocks for ever is not to be had; one that is full is."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    os.close(full)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  # whatever captures output here
+    sys.stdout.write("this will not be written")
+    return "done"
+
+
+def print_and_flush(x: object) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    os.close(full)
+    print("this will not be written", file=open(1, "w", closefd=False), flush=True)  # noqa: SIM115
+
+
+def threads_that_outlive(daemon: bool, path: str) -> str:
+    import threading
+
+    from tests.helpers import tasks
+
+    threading.Thread(target=tasks.wait_for, args=(path,), daemon=daemon).start()
+    return "done"
+
+
+def deepen(n: int) -> list[object]:
+    """A list in a list in a list ..."""
+    made: list[object] = []
+    for _ in range(n):
+        made = [made]
+    return made
+
+
+def threads_that_outlive_2(how: tuple[bool, str]) -> str:
+    return threads_that_outlive(*how)
+
+
+def ignore_signals_1(x: object) -> str:
+    return ignore_signals()
+
+
+def signal_myself(number: int) -> None:
+    os.kill(os.getpid(), number)
+    signal.pause()

@@ -161,7 +161,10 @@ def _bury(s: State, now: float, engine: Engine, event: ev.EngineDown) -> None:
     held = engine.held
     if not held:
         return
-    started = next(iter(held)) if event.started is None else event.started
+    started = event.started
+    if started is None or not -1 <= started < engine.next_seq:
+        # Nobody knows, or something has written over what was known. Whatever did that would do it again elsewhere.
+        started = next(iter(held))
     if started < next(iter(held)) and not engine.condemned:
         s.fruitless_lives += 1
     survivors, again = [], []

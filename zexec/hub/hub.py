@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from zexec.core import actions as act
 from zexec.core import events as ev
+from zexec.core.engines import LEAVING
 from zexec.core.scheduler import Scheduler
 from zexec.messages import (
     RAN,
@@ -123,8 +124,8 @@ class Hub:
         self._dying: dict[int, float] = {}
         #: engines whose initializer raised, and what
         self._init_reports: dict[int, bytes] = {}
-        #: engines that were asked to end: when to force them
-        self._condemned: dict[int, float] = {}
+        #: engines that were asked to end, or ought to: when to force them, and why
+        self._condemned: dict[int, tuple[float, str]] = {}
         self._perform: dict[type, Callable[[Any], None]] = {
             act.Send: self._send,
             act.TakeBack: lambda a: self._control(a.serial, Revoke(a.seqs)),
@@ -171,6 +172,8 @@ class Hub:
                 self.process_ended(fd)
         for letter, serial, message in self.channel.receive(ready):
             self._take_in(letter, serial, message)
+        if self.channel.lost:
+            self._doubt()
 
     def process_ended(self, sentinel: int) -> None:
         """An engine's process is gone. What it had sent may still be on its way."""
@@ -193,7 +196,7 @@ class Hub:
             soon = monotonic() + PROBE
             due = soon if due is None else min(due, soon)
         if self._condemned:
-            force = min(self._condemned.values())
+            force = min(when for when, _ in self._condemned.values())
             due = force if due is None else min(due, force)
         return due
 
@@ -234,7 +237,7 @@ class Hub:
         elif kind is InitFailed and serial in self._functions:
             # Believed when the process has ended, as in the stdlib: until then it may still be writing to the log.
             self._init_reports[serial] = message.report
-            self._condemned[serial] = now + INIT_PATIENCE
+            self._condemned[serial] = now + INIT_PATIENCE, "it did not end after its initializer had failed"
         else:
             self.channel.damaged += 1  # nothing that an engine says
 
@@ -303,7 +306,7 @@ class Hub:
     def kill(self, serial: int, reason: str, force: bool = False) -> None:
         """End an engine, politely first."""
         self.launcher.kill(serial, reason, force)
-        self._condemned[serial] = monotonic() + PATIENCE
+        self._condemned[serial] = monotonic() + PATIENCE, "it did not end when asked to"
 
     def signal(self, ids: Iterable[int], number: int) -> None:
         """Send a signal to the engines that fill these places."""
@@ -320,12 +323,12 @@ class Hub:
 
     def _tend(self, now: float) -> None:
         if self._condemned:
-            for serial, force_at in list(self._condemned.items()):
+            for serial, (force_at, why) in list(self._condemned.items()):
                 if not self.launcher.is_alive(serial):
                     del self._condemned[serial]
                 elif force_at <= now:
-                    self.launcher.kill(serial, "it did not end when asked to", force=True)
-                    self._condemned[serial] = now + PATIENCE
+                    self.launcher.kill(serial, why, force=True)
+                    self._condemned[serial] = now + PATIENCE, why
         failures, self.start_failures = self.start_failures, []
         for serial, id, error in failures:
             self._functions.pop(serial)
@@ -335,8 +338,21 @@ class Hub:
         if self._dying:
             for serial, limit in list(self._dying.items()):
                 if limit <= now or not self.channel.is_connected(serial):
+                    if not self.launcher.has_ended(serial):
+                        # Where only the stdlib's sentinel is to be had, and a task has closed it: reaping would wait.
+                        if limit <= now:
+                            self.launcher.kill(serial, "it closed what its end is seen by", force=True)
+                        continue
                     self.receive()
                     self._bury(now, serial)
+
+    def _doubt(self) -> None:
+        """Engines that nothing comes from any more. Most have ended or are about to; the others must."""
+        lost, self.channel.lost = self.channel.lost, []
+        for serial in lost:
+            engine = self.scheduler.fleet.engines.get(serial)
+            if engine is not None and engine.state is not LEAVING and serial not in self._condemned:
+                self._condemned[serial] = monotonic() + PATIENCE, "it had closed or spoilt its connection"
 
     def _bury(self, now: float, serial: int) -> None:
         del self._dying[serial]

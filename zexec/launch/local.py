@@ -20,6 +20,7 @@ from typing import Any
 from zexec.engine.bootstrap import ByValue, serve
 from zexec.engine.engine import EngineSpec
 from zexec.engine.ledger import Ledger
+from zexec.launch import memory
 from zexec.messages import Death, ResultRecord
 from zexec.net.channels import Ends
 from zexec.wire.pickling import is_imported_again
@@ -33,6 +34,9 @@ class LocalEngine:
     serial: int
     process: Any
     ledger: Ledger
+    #: readable when it has ended, and whether we have to close that
+    sentinel: int = -1
+    ours: bool = False
     #: why we killed it, if we did
     killed: str = ""
 
@@ -66,6 +70,10 @@ class LocalLauncher:
         #: who fills each place now; replaced as a whole, so that other threads may read it
         self.current: dict[int, Any] = {}
         self._sentinels: dict[int, int] = {}
+        #: how often the system had killed for want of memory when we started
+        self._memory_kills = memory.kills()
+        #: an executed process is said to have had the memory that its parent had: no peak below this is its own
+        self._inherited_peak = 0
 
     def start(self, id: int, serial: int, ends: Ends) -> int:
         """Start an engine; its sentinel.
@@ -88,11 +96,13 @@ class LocalLauncher:
             ledger.close()
             raise
         ledger.travelled()
-        self.engines[serial] = LocalEngine(id, serial, process, ledger)
+        if self._context.get_start_method() == "spawn":
+            self._inherited_peak = _own_peak()
+        self.engines[serial] = engine = LocalEngine(id, serial, process, ledger)
         self.current = {**self.current, id: process}
-        sentinel: int = process.sentinel
-        self._sentinels[sentinel] = serial
-        return sentinel
+        engine.sentinel, engine.ours = _sentinel(process)
+        self._sentinels[engine.sentinel] = serial
+        return engine.sentinel
 
     def admit(self, token: Any, id: int, serial: int) -> None:
         """No engine of these comes by itself."""
@@ -125,6 +135,12 @@ class LocalLauncher:
         engine = self.engines.get(serial)
         return engine is not None and engine.process.exitcode is None
 
+    def has_ended(self, serial: int) -> bool:
+        """Whether an engine whose sentinel says so has really ended."""
+        # To ask for its exit code would reap it, and ``reap`` wants to know what memory it had.
+        engine = self.engines.get(serial)
+        return engine is None or engine.ours or engine.process.exitcode is not None
+
     def reap(self, serial: int) -> tuple[Death, int, list[ResultRecord]]:
         """Clean up after an engine whose process has ended.
 
@@ -133,18 +149,38 @@ class LocalLauncher:
         """
         engine = self.engines.pop(serial)
         process = engine.process
-        process.join()
+        peak = self._wait(process)
         if process.exitcode is None:
             # Somebody else has waited for it, ``os.wait()`` in the program perhaps, and its exit status is lost. multiprocessing
             # would count it among its children for ever, and keep its descriptors.
             _children.discard(process)
-        del self._sentinels[process.sentinel]
+        del self._sentinels[engine.sentinel]
+        if engine.ours:
+            os.close(engine.sentinel)
         started, results = engine.ledger.started, engine.ledger.results()
         engine.ledger.close()
         if self.current.get(engine.id) is process:
             self.current = {id: p for id, p in self.current.items() if p is not process}
-        death = Death(engine.id, process.pid, socket.gethostname(), process.exitcode, engine.killed)
+        reason = engine.killed
+        if process.exitcode == -signal.SIGKILL and not reason:
+            reason = memory.cause(peak, self._memory_kills)
+        death = Death(engine.id, process.pid, socket.gethostname(), process.exitcode, reason, peak)
         return death, started, results
+
+    def _wait(self, process: Any) -> int | None:
+        """Reap a process that has ended. The most memory that it had, in bytes, where the system says so."""
+        popen: Any = getattr(process, "_popen", None)
+        usage = None
+        if getattr(popen, "returncode", 0) is None and self._context.get_start_method() in ("fork", "spawn"):
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+                popen.returncode = os.waitstatus_to_exitcode(status)
+            except ChildProcessError:
+                pass  # somebody has asked all children how they are
+        process.join()
+        if usage is None or usage.ru_maxrss * 1024 <= self._inherited_peak:
+            return None
+        return usage.ru_maxrss * 1024
 
     def kill(self, serial: int, reason: str, force: bool = False) -> None:
         """End an engine's process. It is gone when its sentinel says so."""
@@ -171,6 +207,24 @@ class LocalLauncher:
         except ProcessLookupError:
             pass
         return True
+
+
+def _sentinel(process: Any) -> tuple[int, bool]:
+    """What becomes readable when a process has ended, and whether that is ours to close.
+
+    The stdlib's is a pipe that the process holds open: a task that closes all descriptors seems to be the end of it, and a
+    child that a task has left behind puts that off.
+    """
+    try:
+        return os.pidfd_open(process.pid), True
+    except (AttributeError, OSError):
+        return process.sentinel, False
+
+
+def _own_peak() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager

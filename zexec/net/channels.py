@@ -70,6 +70,8 @@ class HubChannel(Protocol):
 
     #: messages that were none
     damaged: int
+    #: engines whose connection has ended or broken, until somebody takes them out
+    lost: list[int]
 
     def connect(self, serial: int) -> Ends:
         """Make the channels of an engine that is about to be started."""

@@ -147,6 +147,7 @@ class PipeHub:
         self._by_address: dict[tuple[bytes, int], _Connection] = {}
         self._ends: dict[int, PipeEnds] = {}
         self.damaged = 0
+        self.lost: list[int] = []
 
     def connect(self, serial: int) -> PipeEnds:
         ends = {}
@@ -208,13 +209,13 @@ class PipeHub:
         """Read once; False if nothing is there any more."""
         try:
             for frames in _read(connection.fd, connection.assembler):
-                try:
-                    received.append((connection.letter, connection.serial, decode(frames)))
-                except ProtocolError:
-                    self.damaged += 1
+                received.append((connection.letter, connection.serial, decode(frames)))
         except BlockingIOError:
             return False
-        except (EOFError, ConnectionResetError, ProtocolError):
+        except (EOFError, ConnectionResetError, ProtocolError) as e:
+            # Something in that process has written where it should not: who knows what else is lost.
+            self.damaged += type(e) is ProtocolError
+            self.lost.append(connection.serial)
             self._end(connection)
             return False
         return True

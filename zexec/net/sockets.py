@@ -127,6 +127,7 @@ class SocketHub:
         self._fd = int(socket.getsockopt(zmq.FD))
         watch(self._fd)
         self.damaged = 0
+        self.lost: list[int] = []
 
     def connect(self, serial: int) -> SocketEnds:
         return SocketEnds(self._endpoint, serial)
