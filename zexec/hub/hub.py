@@ -69,6 +69,9 @@ class Launcher(Protocol):
     def is_alive(self, serial: int) -> bool:
         """Whether an engine's process is known to run, so that its end will be signalled."""
 
+    def has_ended(self, serial: int) -> bool:
+        """Whether an engine whose sentinel says so has really ended, so that ``reap`` does not wait."""
+
     def reap(self, serial: int) -> tuple[Death, int | None, list[ResultRecord]]:
         """Clean up after an engine that is gone.
 
@@ -185,7 +188,7 @@ class Hub:
     def connection_ended(self, serial: int) -> None:
         """There is no way to an engine any more. If its process runs on, it is ended, for nobody can use it."""
         if self.launcher.is_alive(serial):
-            self._condemned.setdefault(serial, monotonic() + PATIENCE)
+            self._condemned.setdefault(serial, (monotonic() + PATIENCE, "there was no way to it any more"))
         elif serial in self.launcher.engines:
             self._dying.setdefault(serial, 0.0)
 

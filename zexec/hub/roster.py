@@ -77,6 +77,8 @@ class Roster:
         self._waiting: dict[bytes, Register] = {}
         #: engines without a way to them, for the host to tell the hub of
         self.cut: list[int] = []
+        #: nothing that the hub need look into by itself: ``cut`` says all
+        self.lost: list[int] = []
         #: how a launcher accounts for the end of an engine, by its token
         self.explain: Callable[[str], str] = lambda token: ""
 
@@ -125,6 +127,9 @@ class Roster:
     def is_alive(self, serial: int) -> bool:
         member = self.engines.get(serial)
         return member is not None and member.child is not None and member.child.poll() is None
+
+    def has_ended(self, serial: int) -> bool:
+        return not self.is_alive(serial)
 
     def reap(self, serial: int) -> tuple[Death, int | None, list[ResultRecord]]:
         member = self.engines.pop(serial)
