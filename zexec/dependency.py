@@ -77,6 +77,22 @@ class Dependency:
         ids = frozenset(id for result in self.results for id in task_ids(result))
         return Condition(ids, self.all, self.success, self.failure)
 
+    def check(self, completed: Iterable[str], failed: Iterable[str] = ()) -> bool:
+        """Whether it would be met if these tasks had ended well, and those not; for them that want to know."""
+        met, _ = self._count(completed, failed)
+        return met == len(self) if self.all else bool(met) or not len(self)
+
+    def unreachable(self, completed: Iterable[str], failed: Iterable[str] = ()) -> bool:
+        """Whether it could not be met any more."""
+        _, lost = self._count(completed, failed)
+        return bool(lost) if self.all else lost == len(self) > 0
+
+    def _count(self, completed: Iterable[str], failed: Iterable[str]) -> tuple[int, int]:
+        """How many of its tasks have ended as wanted, and how many otherwise."""
+        good = {*(completed if self.success else ()), *(failed if self.failure else ())}
+        bad = {*(() if self.success else completed), *(() if self.failure else failed)}
+        return sum(id in good for id in self), sum(id in bad for id in self)
+
     def __iter__(self) -> Iterator[str]:
         """The ids."""
         yield from (str(id) for result in self.results for id in task_ids(result))

@@ -87,7 +87,8 @@ class RemoteError(ZexecError):
 
     def render_traceback(self) -> list[str]:
         """The engine's traceback, as lines; the first says where."""
-        return [self._where(), *(self.traceback or "no traceback available").splitlines()]
+        method = f":{self.engine_info['method']}" if "method" in self.engine_info else ""
+        return [self._where() + method, *(self.traceback or "no traceback available").splitlines()]
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the engine's traceback."""

@@ -58,11 +58,12 @@ class Options:
         if patience is not None and patience < 0:
             raise ValueError(f"patience must be 0 seconds or more, not {patience!r}; None means no limit")
         from zexec.dependency import Dependency
+        from zexec.errors import InvalidDependency
 
         wanted = Dependency.of(after), Dependency.of(follow)
         for each in wanted:
             if each is not None and each.names:
-                raise KeyError(f"nothing is known here of task {each.names[0]!r}: give its result")
+                raise InvalidDependency(f"nothing is known here of task {each.names[0]!r}: give its result")
         return cls(timeout, retries, priority, _targets(targets), *wanted, patience)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -50,12 +52,48 @@ def test_retries(client: zexec.Client, flag: Any) -> None:
         view.apply_sync(fails_at_first, flag("b"), 3)
 
 
-def test_timeout(client: zexec.Client) -> None:
-    with (
-        client.load_balanced_view().temp_flags(timeout=0.2) as view,
-        pytest.raises(zexec.RemoteError, match="time-out"),
-    ):
-        view.apply_sync(tasks.nap, 30)
+def test_timeout_is_for_what_a_task_waits_for(client: zexec.Client, flag: Callable[[str], str]) -> None:
+    view = client.load_balanced_view()
+    held = view.apply_async(tasks.hold, flag("started"), flag("go"))
+    with view.temp_flags(timeout=0.05, after=held), pytest.raises(zexec.RemoteError, match="DependencyTimeout"):
+        view.apply_sync(tasks.double, 1)
+    with view.temp_flags(timeout=0.001):
+        slow = view.apply_async(tasks.hold, flag("slow"), flag("go"), "as long as it takes")
+    tasks.touch(flag("go"))
+    assert slow.get(20) == "as long as it takes"
+    with client[0].temp_flags(timeout=0.05) as direct, pytest.raises(zexec.RemoteError, match="time-out"):
+        direct.apply_sync(tasks.nap, 30)
+
+
+def test_imap_can_be_cancelled(balanced: zexec.LoadBalancedView) -> None:
+    values = balanced.imap(tasks.double, itertools.count(), max_outstanding=3)
+    assert [next(values) for _ in range(4)] == [0, 2, 4, 6]
+    values.cancel()
+    assert list(values) == []
+    assert len(balanced.history) == 7
+    failing = balanced.imap(tasks.reciprocal, [1, 0, 2])
+    assert next(failing) == 1
+    with pytest.raises(zexec.RemoteError, match="ZeroDivisionError"):
+        next(failing)
+    assert list(failing) == [], "as a generator's, its end"
+
+
+def test_an_executor_of_a_view(client: zexec.Client) -> None:
+    view = client.load_balanced_view()
+    with view.executor as executor:
+        assert isinstance(executor, concurrent.futures.Executor)
+        assert executor.view is view
+        one = executor.submit(tasks.nap, 0.05)
+        many = executor.map(tasks.add, range(10), range(10))
+    assert one.done()
+    assert len(view.history) == 11
+    assert list(many) == list(range(0, 20, 2))
+    assert client.executor([1]).submit(tasks.double, 2).metadata.engine_id in (None, 1)
+    with pytest.raises(TypeError, match="no time-out"):
+        executor.map(tasks.double, [1], timeout=3)
+    last = executor.submit(tasks.double, 1)
+    executor.shutdown(cancel_futures=True)
+    assert last.done()
 
 
 def test_flags_that_are_wrong_say_so_at_once(balanced: zexec.LoadBalancedView) -> None:

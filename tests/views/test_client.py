@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 from typing import Any
 
@@ -216,3 +217,45 @@ def test_many_engines(nothing_left: Any) -> None:
         assert view.gather("x", block=True) == list(range(30))
         assert view.map_sync(lambda x: x + 1, range(100)) == list(range(1, 101))
     pool.join()
+
+
+def test_clients_of_one_pool_find_each_others_results(pool: zexec.Pool, client: zexec.Client) -> None:
+    result = client[:].apply_async(tasks.double, 3)
+    other = zexec.Client(pool)
+    assert other.get_result(result.msg_ids).get(20) == [6, 6]
+    assert other.get_result(result) is result
+    assert other.history == []
+    other.purge_everything()
+    assert client.get_result(result.msg_ids[0]).get() == 6, "purged by the other, which has none of its own"
+
+
+def test_any_future_can_be_waited_for(pool: zexec.Pool, client: zexec.Client, flag: Any) -> None:
+    held = pool.apply_async(tasks.hold, (flag("started"), flag("go")))
+    assert client.wait([held, client[1].apply_async(tasks.double, 1)], timeout=0.01) is False
+    tasks.touch(flag("go"))
+    assert client.wait(held) is True
+    done: concurrent.futures.Future[None] = concurrent.futures.Future()
+    done.set_result(None)
+    assert client.wait([done]) is True
+
+
+def test_waiting_for_engines(client: zexec.Client) -> None:
+    assert client.wait_for_engines() is None
+    assert client.wait_for_engines(2) is None
+    there = client.wait_for_engines(1, block=False)
+    assert there is not None
+    assert there.done()
+    with pytest.raises(zexec.TimeoutError, match="there are 2 engines, not 3"):
+        client.wait_for_engines(3, timeout=0.05)
+    never = client.wait_for_engines(3, timeout=0.05, block=False)
+    assert never is not None
+    with pytest.raises(zexec.TimeoutError):
+        never.result(20)
+
+
+def test_switches_that_mean_nothing_are_there(client: zexec.Client) -> None:
+    view = client[:]
+    view.use_cloudpickle()
+    view["a"] = 1
+    view.use_pickle()
+    assert view["a"] == [1, 1]

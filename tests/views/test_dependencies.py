@@ -266,3 +266,32 @@ def test_require(balanced: zexec.LoadBalancedView) -> None:
         balanced.apply(zexec.require("no_such_module_anywhere")(tasks.pid))
     with pytest.raises(TypeError, match="no name of its own"):
         zexec.require(3)
+
+
+def test_a_dependency_can_be_asked() -> None:
+    done, lost = ["0", "2"], ["1"]
+    table = [
+        # ids, all, success, failure, met, unreachable
+        (done, True, True, False, True, False),
+        (["0", "1"], True, True, False, False, True),
+        (["0", "1"], False, True, False, True, False),
+        (["0", "1"], True, True, True, True, False),
+        (["0", "9"], True, True, False, False, False),
+        (["1"], False, True, False, False, True),
+        (["1"], True, False, True, True, False),
+        (["0"], False, False, True, False, True),
+        ([], True, True, False, True, False),
+        ([], False, True, False, True, False),
+    ]
+    for ids, all, success, failure, met, unreachable in table:
+        dependency = zexec.Dependency(ids, all=all, success=success, failure=failure)
+        assert dependency.check(done, lost) is met, ids
+        assert dependency.unreachable(done, lost) is unreachable, ids
+
+
+def test_an_unknown_id_is_an_error_at_the_call(balanced: zexec.LoadBalancedView) -> None:
+    with pytest.raises(zexec.InvalidDependency, match="nothing is known of task '12345'") as caught:
+        balanced.set_flags(after="12345")
+    assert isinstance(caught.value, KeyError)
+    assert isinstance(caught.value, zexec.ImpossibleDependency)
+    assert str(caught.value).startswith("nothing")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED
-from concurrent.futures import wait as wait_for
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from zexec.dependency import Dependency
@@ -15,6 +11,7 @@ from zexec.options import Options
 from zexec.views import partition
 from zexec.views.client import Client
 from zexec.views.functions import ParallelFunction
+from zexec.views.lazy import LazyMapIterator, ViewExecutor
 from zexec.views.results import Part, ViewResult
 from zexec.views.shipping import name_of
 from zexec.views.view import View, equal_parts
@@ -30,8 +27,7 @@ class LoadBalancedView(View):
         after: results, ids or a Dependency: a task runs when those are there; they have to be well, unless the Dependency says
             otherwise, or it fails with ImpossibleDependency.
         follow: as ``after``, and it runs on an engine that ran those.
-        timeout: with ``after`` or ``follow``, seconds that a task may wait for them, after which it fails with DependencyTimeout;
-            without, seconds that it may run.
+        timeout: seconds that a task may wait for what it comes after, after which it fails with DependencyTimeout.
     """
 
     FLAGS = (*View.FLAGS, "retries", "priority", "after", "follow")
@@ -58,7 +54,11 @@ class LoadBalancedView(View):
         targets = None if self.targets is None or self.targets == "all" else self.client.resolve(self.targets)
         after, follow = (Dependency.of(each) for each in (self.after, self.follow))
         if after is None and follow is None:
-            return Options.of(timeout=self.timeout, retries=self.retries, priority=self.priority, targets=targets)
+            try:
+                Options.of(patience=self.timeout)
+            except (TypeError, ValueError) as e:
+                raise type(e)(str(e).replace("patience", "timeout")) from None
+            return Options.of(retries=self.retries, priority=self.priority, targets=targets)
         after, follow = (each and each.found(self.client.look_up) for each in (after, follow))
         return Options.of(
             retries=self.retries,
@@ -134,7 +134,7 @@ class LoadBalancedView(View):
         ordered: bool = True,
         max_outstanding: int | str = "auto",
         return_exceptions: bool = False,
-    ) -> Iterator[Any]:
+    ) -> LazyMapIterator:
         """As ``map``, lazily: sequences may be endless.
 
         Args:
@@ -143,6 +143,9 @@ class LoadBalancedView(View):
             ordered: give values in order, rather than as they arrive.
             max_outstanding: calls that are open at a time: "auto" is two for each engine, 0 as many as there are items.
             return_exceptions: give an item's exception, rather than raise it.
+
+        Returns:
+            an iterator; its ``cancel`` ends it.
         """
         if not sequences:
             raise TypeError("imap needs at least one sequence")
@@ -152,9 +155,12 @@ class LoadBalancedView(View):
             raise ValueError(f"max_outstanding must be 'auto' or a number, 0 for no limit, not {max_outstanding!r}")
         rows = zip(*sequences, strict=False)
         submit = partial(self._apply, f, kwargs={}, block=False)
-        limit = max_outstanding or None
-        waiting = deque(submit(args=row) for row in islice(rows, limit))
-        return _lazily(waiting, (submit(args=row) for row in rows), ordered, return_exceptions)
+        return LazyMapIterator((submit(args=row) for row in rows), max_outstanding or None, ordered, return_exceptions)
+
+    @property
+    def executor(self) -> ViewExecutor:
+        """An Executor on this view, for libraries that want one."""
+        return ViewExecutor(self)
 
     def _map_options(self, f: ParallelFunction) -> dict[str, Any]:
         return {"chunksize": f.chunksize or 1, "ordered": f.ordered}
@@ -174,25 +180,6 @@ class LoadBalancedView(View):
             shape=partial(partition.join, dist=f.dist),
         )
         return self._finish(result, None)
-
-
-def _lazily(
-    waiting: deque[ViewResult], more: Iterator[ViewResult], ordered: bool, return_exceptions: bool
-) -> Iterator[Any]:
-    try:
-        while waiting:
-            if ordered:
-                result = waiting.popleft()
-            else:
-                wait_for(waiting, return_when=FIRST_COMPLETED)
-                result = next(result for result in waiting if result.done())
-                waiting.remove(result)
-            value = result.get(return_exceptions=return_exceptions)
-            waiting.extend(islice(more, 1))
-            yield value
-    finally:
-        for result in waiting:
-            result.cancel_rest()
 
 
 __all__ = ["LoadBalancedView"]

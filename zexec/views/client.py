@@ -12,11 +12,14 @@ import pickle
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from time import monotonic
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from time import monotonic, sleep
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from zexec import errors
 from zexec.client import Client as Connection
 from zexec.client import ClosedError
 from zexec.executor import ProcessPoolExecutor
@@ -30,6 +33,12 @@ from zexec.views.shipping import Shipper
 if TYPE_CHECKING:
     from zexec.views.balanced import LoadBalancedView
     from zexec.views.direct import DirectView
+    from zexec.views.lazy import ViewExecutor
+
+#: Seconds between two looks whether engines have come.
+LOOK = 0.05
+#: results by the ids of their tasks, for each connection
+_registry: WeakKeyDictionary[Connection, WeakValueDictionary[str, ViewResult]] = WeakKeyDictionary()
 
 #: what ``wait``, ``abort`` and ``get_result`` take: ids, places in the history, results, or collections of those
 Jobs = Any
@@ -61,8 +70,8 @@ class Client:
         self._closed = False
         self.block: bool = False
         self.history: list[str] = []
-        #: results by the ids of their tasks
-        self._results: WeakValueDictionary[str, ViewResult] = WeakValueDictionary()
+        #: results by the ids of their tasks, also those of other clients of the same pool or executor
+        self._results = _registry.setdefault(self._connection, WeakValueDictionary())
         #: those that are open, so that they are not dropped
         self._open: dict[int, ViewResult] = {}
         #: tasks that ended well or not, by engine
@@ -273,15 +282,18 @@ class Client:
         """The result that a task is part of, for a Dependency.
 
         Raises:
-            KeyError: nothing is known of it.
+            InvalidDependency: nothing is known of it (a KeyError).
         """
-        return self.get_result([msg_id], block=False)
+        try:
+            return self.get_result([msg_id], block=False)
+        except KeyError as e:
+            raise errors.InvalidDependency(e.args[0]) from None
 
     def wait(self, jobs: Jobs = None, timeout: float | None = -1) -> bool:
         """Wait until tasks have ended.
 
         Args:
-            jobs: ids, places in the history, results; all that are outstanding by default.
+            jobs: ids, places in the history, results, any futures; all that are outstanding by default.
             timeout: seconds to wait at most; None and what is below 0 mean for ever.
 
         Returns:
@@ -289,6 +301,9 @@ class Client:
         """
         left = _seconds(timeout)
         until = None if left is None else monotonic() + left
+        jobs, futures = _split_jobs(jobs)
+        if wait_for(futures, left).not_done:
+            return False
         for result, parts in self._open_parts(jobs):
             for part in parts:
                 # A part has ended when its items have, which the result's condition tells of.
@@ -331,6 +346,10 @@ class Client:
     def clear(self, targets: Targets = None, block: bool | None = None) -> Any:
         """Empty the engines' namespaces."""
         return self.direct_view(targets).clear(block=self.block if block is None else block)
+
+    def executor(self, targets: Targets = None) -> ViewExecutor:
+        """An Executor whose calls are those of a balanced view: ``with client.executor() as ex: ex.submit(f, x)``."""
+        return self.load_balanced_view(targets).executor
 
     def send_signal(self, sig: int | str, targets: Targets = None, block: bool | None = None) -> None:
         """Send a signal to engines' processes.
@@ -402,6 +421,43 @@ class Client:
             content.update({msg_id: results[msg_id] for msg_id in completed if msg_id in results})
         return content
 
+    def wait_for_engines(
+        self, n: int | None = None, *, timeout: float | None = -1, block: bool = True, interactive: bool = False
+    ) -> Future[None] | None:
+        """Wait until there are so many engines.
+
+        Args:
+            n: how many; all that the pool or executor has, by default.
+            timeout: seconds to wait at most; None and what is below 0 mean for ever.
+            block: wait here; otherwise return a future, at once.
+            interactive: kept; nothing is shown.
+
+        Raises:
+            TimeoutError: there are fewer.
+        """
+        left = _seconds(timeout)
+        until = None if left is None else monotonic() + left
+        future: Future[None] = Future()
+
+        def look() -> None:
+            while len(self) < (n or 0):
+                if self._closed or self._connection.over:
+                    future.set_exception(RuntimeError("the client was closed"))
+                    return
+                if until is not None and monotonic() >= until:
+                    future.set_exception(
+                        errors.TimeoutError(f"there are {len(self)} engines, not {n}, after {timeout} s")
+                    )
+                    return
+                sleep(LOOK)
+            future.set_result(None)
+
+        if block or len(self) >= (n or 0):
+            look()
+        else:
+            threading.Thread(target=look, name="zexec-wait-for-engines", daemon=True).start()
+        return future.result() if block else future
+
     def purge_results(self, jobs: Jobs = (), targets: Targets = ()) -> None:
         """Forget results that have ended.
 
@@ -413,7 +469,8 @@ class Client:
             RuntimeError: one of the jobs has not ended.
         """
         if isinstance(jobs, str) and jobs == "all":
-            ids = [msg_id for msg_id in list(self._results) if msg_id not in self.outstanding]
+            mine = set(self.history)
+            ids = [msg_id for msg_id in list(self._results) if msg_id in mine]
         else:
             ids = self._ids_of(jobs)
         if targets:
@@ -424,6 +481,18 @@ class Client:
             raise RuntimeError(f"results of tasks that have not ended cannot be purged: {', '.join(sorted(still))}")
         for msg_id in ids:
             self._results.pop(msg_id, None)
+
+    def purge_local_results(self, jobs: Jobs = (), targets: Targets = ()) -> None:
+        """As ``purge_results``: the hub in a pool's process keeps none of its own."""
+        self.purge_results(jobs, targets)
+
+    def purge_hub_results(self, jobs: Jobs = (), targets: Targets = ()) -> None:
+        """Nothing: the hub in a pool's process keeps no results."""
+
+    def purge_everything(self) -> None:
+        """Forget all results that have ended, and the history."""
+        self.purge_results("all")
+        self.history.clear()
 
     def hub_history(self) -> list[str]:
         """Ids of all tasks, in the order in which they were submitted."""
@@ -506,6 +575,16 @@ class Client:
             (result, [p for p in result._parts if p.msg_id and not p.done and (wanted is None or p.msg_id in wanted)])
             for result in open_
         ]
+
+
+def _split_jobs(jobs: Jobs) -> tuple[Jobs, list[Future[Any]]]:
+    """Jobs, and futures that are no views' results."""
+    if isinstance(jobs, Future) and not isinstance(jobs, ViewResult):
+        return (), [jobs]
+    if not isinstance(jobs, list | tuple | set):
+        return jobs, []
+    others = [job for job in jobs if isinstance(job, Future) and not isinstance(job, ViewResult)]
+    return [job for job in jobs if not isinstance(job, Future) or isinstance(job, ViewResult)], others
 
 
 class _Sink:

@@ -21,7 +21,7 @@ class View:
         block: calls wait and return values, rather than results.
         track: kept; arguments may be changed as soon as a call returns anyway.
         targets: engines.
-        timeout: seconds that a task may run.
+        timeout: seconds: how long a task of a DirectView may run, or one of a balanced view wait for others.
         copy: arrays arrive as writable copies, on engines and here. Without it they are read-only.
         label: kept with the view; a name for people.
     """
@@ -181,6 +181,11 @@ class View:
 
     def spin(self) -> None:
         """Nothing: results arrive by themselves."""
+
+    def use_pickle(self) -> None:
+        """Nothing, kept for whoever is used to it: what plain pickle cannot do, cloudpickle does, by itself."""
+
+    use_cloudpickle = use_pickle
 
     def shutdown(
         self, targets: Targets = None, restart: bool = False, hub: bool = False, block: bool | None = None
