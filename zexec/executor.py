@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zexec import errors
 from zexec.client import Client, ClosedError
-from zexec.local import local_client
+from zexec.local import check_policies, local_client
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, broken
 from zexec.pool import default_processes, speaks_as
@@ -212,6 +212,8 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
             ``mp_context`` says otherwise, and may not be fork.
         on_engine_death: "replace": the task that it ran fails with EngineDied (a BrokenProcessPool), the executor goes on
             (ours); "break": everything that is open fails and nothing can be submitted, as in the stdlib.
+        max_memory: bytes of memory of its own from which on an engine is replaced, between two tasks; None for any number (ours).
+            If it has so much before its first task, nothing can run and every call says so.
         cluster: a zexec.Cluster, its name or its connection file (ours): run on its engines, which this executor shares with
             others. ``max_workers`` and ``mp_context`` are then of no meaning. By default the cluster that the environment
             names in ZEXEC_CLUSTER, if it names one.
@@ -228,13 +230,17 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
         *,
         max_tasks_per_child: int | None = None,
         on_engine_death: str = "replace",
+        max_memory: int | None = None,
         cluster: Any = None,
     ) -> None:
-        if cluster is not None and (max_tasks_per_child is not None or on_engine_death != "replace"):
+        if cluster is not None and (
+            max_tasks_per_child is not None or max_memory is not None or on_engine_death != "replace"
+        ):
             raise ValueError(
-                "the engines of a cluster are everybody's: max_tasks_per_child and on_engine_death are not possible"
+                "the engines of a cluster are everybody's: max_tasks_per_child, max_memory and on_engine_death are not possible"
             )
         self._cluster = cluster if cluster is not None else os.environ.get("ZEXEC_CLUSTER") or None
+        check_policies(on_engine_death, max_memory)
         if max_workers is None:
             max_workers = default_processes()
         elif max_workers <= 0:
@@ -262,6 +268,7 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
         self._initargs = tuple(initargs)
         self._max_tasks_per_child = max_tasks_per_child
         self._on_engine_death = on_engine_death
+        self._max_memory = max_memory
         self._safe_to_dynamically_spawn_children = mp_context.get_start_method(allow_none=False) != "fork"
         self._shutdown_lock = threading.Lock()
         self._shutdown_thread = False
@@ -357,6 +364,7 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
                 on_demand=not forked,
                 begin=forked,
                 on_engine_death=self._on_engine_death,
+                max_memory=self._max_memory,
             )
         # An executor that is dropped finishes its work, as in the stdlib.
         self._finalizer = weakref.finalize(self, Client.close, client)

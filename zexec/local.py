@@ -30,6 +30,21 @@ def sockets(bell: Bell) -> HubChannel:
     return SocketHub(None, bell.watch, bell.unwatch)
 
 
+def check_policies(on_engine_death: str, max_memory: int | None) -> None:
+    """Refuse what a user cannot mean.
+
+    Raises:
+        TypeError, ValueError: the message says which and what would be possible.
+    """
+    if on_engine_death not in DEATH_POLICIES:
+        raise ValueError(f"on_engine_death must be one of {', '.join(DEATH_POLICIES)}, not {on_engine_death!r}")
+    if max_memory is not None:
+        if isinstance(max_memory, bool) or not isinstance(max_memory, int):
+            raise TypeError(f"max_memory must be a whole number of bytes or None, not {max_memory!r}")
+        if max_memory <= 0:
+            raise ValueError(f"max_memory must be greater than 0 bytes, not {max_memory!r}; None means no limit")
+
+
 def local_client(
     face: Face,
     context: Any,
@@ -42,6 +57,7 @@ def local_client(
     begin: bool,
     on_engine_death: str,
     rename: Callable[[str], str] | None = None,
+    max_memory: int | None = None,
     channel: Callable[[Bell], HubChannel] = pipes,
 ) -> Client:
     """A client with a hub of its own and engines in this machine.
@@ -56,16 +72,16 @@ def local_client(
         begin: start all now, in this thread.
         on_engine_death: "replace", or "break" as in the stdlib.
         rename: what to make of the processes' names.
+        max_memory: bytes of memory from which on an engine is replaced.
         channel: makes what carries messages to the engines.
     """
-    if on_engine_death not in DEATH_POLICIES:
-        raise ValueError(f"on_engine_death must be one of {', '.join(DEATH_POLICIES)}, not {on_engine_death!r}")
+    check_policies(on_engine_death, max_memory)
     if context is None:
         context = multiprocessing.get_context()
     client = Client(face, forked=context.get_start_method() == "fork")
     scheduler = Scheduler(
         processes, on_demand=on_demand, allowance=allowance, break_on_death=on_engine_death == "break"
     )
-    launcher = LocalLauncher(context, initializer, initargs, allowance, rename)
+    launcher = LocalLauncher(context, initializer, initargs, allowance, rename, max_memory)
     client.start(HubThread(scheduler, launcher, client.deliver, client.hear, client.ended, channel), begin)
     return client

@@ -304,6 +304,11 @@ class Pulse:
 
 
 @dataclass(slots=True)
+class Full:
+    """engine -> hub: I have as much memory as I may have, and start nothing any more."""
+
+
+@dataclass(slots=True)
 class Leave:
     """hub -> engine, for its io thread: end at once, whatever you are doing."""
 

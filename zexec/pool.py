@@ -270,6 +270,8 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
         context: multiprocessing context that starts the engines.
         on_engine_death: "replace": the task that it ran fails with EngineDied, the pool goes on (ours);
             "break": everything that is open fails, as in the stdlib's executor.
+        max_memory: bytes of memory of its own from which on an engine is replaced, between two tasks; None for any number (ours).
+            If it has so much before its first task, nothing can run and every call says so.
         cluster: a zexec.Cluster, its name or its connection file (ours): run on its engines, which this pool shares with
             others. ``processes`` then only says how maps are cut, ``context`` is of no meaning. By default the cluster that
             the environment names in ZEXEC_CLUSTER, if it names one.
@@ -292,12 +294,15 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
         context: Any = None,
         *,
         on_engine_death: str = "replace",
+        max_memory: int | None = None,
         cluster: Any = None,
     ) -> None:
         self._ctx = context or multiprocessing.get_context()
-        if cluster is not None and (maxtasksperchild is not None or on_engine_death != "replace"):
+        if cluster is not None and (
+            maxtasksperchild is not None or max_memory is not None or on_engine_death != "replace"
+        ):
             raise ValueError(
-                "the engines of a cluster are everybody's: maxtasksperchild and on_engine_death are not possible"
+                "the engines of a cluster are everybody's: maxtasksperchild, max_memory and on_engine_death are not possible"
             )
         cluster = cluster if cluster is not None else os.environ.get("ZEXEC_CLUSTER") or None
         if processes is None and cluster is None:
@@ -329,6 +334,7 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
                 on_demand=False,
                 begin=True,
                 on_engine_death=on_engine_death,
+                max_memory=max_memory,
                 rename=lambda name: name.replace("Process", "PoolWorker"),
             )
         self._processes = processes

@@ -371,3 +371,20 @@ def ignore_signals_1(x: object) -> str:
 def signal_myself(number: int) -> None:
     os.kill(os.getpid(), number)
     signal.pause()
+
+
+def need_for_a_moment(size: int) -> int:
+    return len(bytearray(b"x") * size)
+
+
+_leaked: list[bytearray] = []
+
+
+def leak(size: int, path: str = "") -> tuple[int, int]:
+    """Keep so many bytes for ever: the pid, and how many calls have done so before in this process."""
+    if path:
+        from tests.helpers import tasks
+
+        tasks.append(path, str(os.getpid()))
+    _leaked.append(bytearray(b"x") * size)
+    return os.getpid(), len(_leaked) - 1

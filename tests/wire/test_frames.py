@@ -19,6 +19,7 @@ from zexec.messages import (
     OK,
     UNMET,
     EngineInfo,
+    Full,
     Hello,
     InitFailed,
     Interrupt,
@@ -75,6 +76,7 @@ messages = st.one_of(
         st.sampled_from(["T", "C"]),
     ),
     st.builds(InitFailed, st.binary()),
+    st.just(Full()),
     st.builds(Stop, st.text(st.characters(exclude_categories=["Cs"]))),
 )
 
@@ -213,7 +215,7 @@ PICKLES = [
 ]
 
 
-@pytest.mark.parametrize("kind", [*"tTrRKGISHFX"])
+@pytest.mark.parametrize("kind", [*"tTrRKGISHFXM"])
 def test_pickles_are_not_read(kind: str) -> None:
     for data in PICKLES:
         survives(b"%c%c" % (VERSION, ord(kind)) + data)
@@ -256,7 +258,7 @@ def mutated(rng: random.Random, valid: list[bytes]) -> bytes:
     if how == 0:
         return bytes(data[: rng.randrange(len(data) + 1)])
     if how == 1:
-        return b"%c%c" % (VERSION, rng.choice(b"tTrRKGISHFX")) + rng.randbytes(rng.randrange(80))
+        return b"%c%c" % (VERSION, rng.choice(b"tTrRKGISHFXM")) + rng.randbytes(rng.randrange(80))
     if how == 2:
         return rng.randbytes(rng.randrange(80))
     if how == 3:  # a number somewhere becomes an extreme one

@@ -42,9 +42,11 @@ from typing import Any
 
 from zexec.engine import outputs
 from zexec.engine.ledger import Ledger
+from zexec.engine.memory import Limit
 from zexec.engine.runner import Runner, TaskInterrupted
 from zexec.messages import (
     EngineInfo,
+    Full,
     Hello,
     InitFailed,
     Interrupt,
@@ -84,6 +86,8 @@ class EngineSpec:
     allowance: int | None
     #: pid of the process whose death ends this engine, where it is the direct parent
     parent: int | None
+    #: bytes of memory from which on it is replaced, None for any number
+    max_memory: int | None = None
 
 
 class Engine:
@@ -113,6 +117,9 @@ class Engine:
         self._speaking: tuple[outputs.Output, int, float] | None = None
         self._ticking = False
         self._leaving = False
+        self._limit = Limit(spec.max_memory) if spec.max_memory is not None else None
+        #: whether it has said that its memory is full, and starts nothing any more
+        self._full = False
         self._recursion_limit = 0
         self._bell = Bell()
         self._io = threading.Thread(target=self._run_io, name="zexec-engine-io", daemon=True)
@@ -133,6 +140,8 @@ class Engine:
         try:
             try:
                 initialize()
+                if self._limit is not None:
+                    self._limit.check_start()
             except BaseException as e:
                 self._tasks.send(InitFailed(dump_report(e, skip=2)))
                 raise
@@ -148,7 +157,9 @@ class Engine:
                 message = self._tasks.receive()
             except EOFError:
                 return  # the hub is gone
-            if type(message) is Tasks:
+            if type(message) is Tasks and self._full:
+                pass  # the hub asks for them back, and gets them
+            elif type(message) is Tasks:
                 self.runner.learn(message.functions, message.forget)
                 self._run_bulk(message)
             elif type(message) is Stop:
@@ -187,6 +198,11 @@ class Engine:
                 self._ticking = True
                 self._bell.ring()
             del record
+            if self._limit is not None and self._limit.is_reached(now):
+                self._full = True
+                self._flush_all()
+                self._tasks.send(Full())
+                break
         bulk.tasks = ()
         self._flush_all()
         _flush_std_streams()

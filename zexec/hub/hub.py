@@ -19,6 +19,7 @@ from zexec.core.scheduler import Scheduler
 from zexec.messages import (
     RAN,
     Death,
+    Full,
     Function,
     Hello,
     InitFailed,
@@ -241,6 +242,10 @@ class Hub:
             # Believed when the process has ended, as in the stdlib: until then it may still be writing to the log.
             self._init_reports[serial] = message.report
             self._condemned[serial] = now + INIT_PATIENCE, "it did not end after its initializer had failed"
+        elif kind is Full:
+            engine = self.scheduler.fleet.engines.get(serial)
+            if engine is not None and self.scheduler.filled.get(engine.id) is engine:
+                handle(now, ev.Drain(engine.id, restart=True))
         else:
             self.channel.damaged += 1  # nothing that an engine says
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
 import socket
 import sys
@@ -49,6 +50,7 @@ class LocalLauncher:
         initializer, initargs: run in each engine before its first task.
         allowance: tasks after which an engine leaves, None for never.
         rename: what to make of a process's name.
+        max_memory: bytes from which on an engine is replaced, None for any number.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class LocalLauncher:
         initargs: tuple[Any, ...] = (),
         allowance: int | None = None,
         rename: Callable[[str], str] | None = None,
+        max_memory: int | None = None,
     ) -> None:
         self._context = context
         self._initializer = initializer if context.get_start_method() == "fork" else portable(initializer)
         self._initargs = initargs
         self._allowance = allowance
         self._rename = rename
+        self._max_memory = max_memory
         self._parent = None if context.get_start_method() == "forkserver" else os.getpid()
         #: processes that have not been reaped, by serial
         self.engines: dict[int, LocalEngine] = {}
@@ -83,7 +87,7 @@ class LocalLauncher:
         """
         ledger = Ledger()
         try:
-            spec = EngineSpec(ends, ledger, serial, id, self._allowance, self._parent)
+            spec = EngineSpec(ends, ledger, serial, id, self._allowance, self._parent, self._max_memory)
             process = self._context.Process(target=serve, args=(spec, self._initializer, self._initargs))
             if self._rename is not None:
                 process.name = self._rename(process.name)
@@ -133,13 +137,14 @@ class LocalLauncher:
 
     def is_alive(self, serial: int) -> bool:
         engine = self.engines.get(serial)
-        return engine is not None and engine.process.exitcode is None
+        if engine is None:
+            return False
+        # To ask for its exit code would reap it, and ``reap`` wants to know what memory it had.
+        return not _is_readable(engine.sentinel) if engine.ours else engine.process.exitcode is None
 
     def has_ended(self, serial: int) -> bool:
         """Whether an engine whose sentinel says so has really ended."""
-        # To ask for its exit code would reap it, and ``reap`` wants to know what memory it had.
-        engine = self.engines.get(serial)
-        return engine is None or engine.ours or engine.process.exitcode is not None
+        return not self.is_alive(serial)
 
     def reap(self, serial: int) -> tuple[Death, int, list[ResultRecord]]:
         """Clean up after an engine whose process has ended.
@@ -185,7 +190,7 @@ class LocalLauncher:
     def kill(self, serial: int, reason: str, force: bool = False) -> None:
         """End an engine's process. It is gone when its sentinel says so."""
         engine = self.engines.get(serial)
-        if engine is None or engine.process.exitcode is not None:
+        if engine is None or not self.is_alive(serial):
             return
         engine.killed = engine.killed or reason
         try:
@@ -219,6 +224,12 @@ def _sentinel(process: Any) -> tuple[int, bool]:
         return os.pidfd_open(process.pid), True
     except (AttributeError, OSError):
         return process.sentinel, False
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _own_peak() -> int:

@@ -29,6 +29,7 @@ from zexec.messages import (
     STARMAP,
     UNMET,
     EngineInfo,
+    Full,
     Hello,
     InitFailed,
     Interrupt,
@@ -48,7 +49,7 @@ VERSION = 2
 INLINE = 32 * 1024
 
 Frame = Any  # bytes-like: what a socket takes and gives
-Message = Tasks | Results | Revoke | Returned | Interrupt | Signal | Said | Started | Hello | InitFailed | Stop
+Message = Tasks | Results | Revoke | Returned | Interrupt | Signal | Said | Started | Hello | InitFailed | Full | Stop
 
 _LAST_KIND = MAP | STARMAP | KEEP_GOING
 _NO_TIMEOUT = inf
@@ -309,7 +310,7 @@ def _start(kind: str) -> bytes:
 _ONE_TASK, _MANY_TASKS, _ONE_RESULT, _MANY_RESULTS = _start("t"), _start("T"), _start("r"), _start("R")
 _REVOKE, _RETURNED, _INTERRUPT, _STARTED = _start("K"), _start("G"), _start("I"), _start("S")
 _SIGNAL, _SAID = _start("N"), _start("O")
-_HELLO, _INIT_FAILED, _STOP = _start("H"), _start("F"), _start("X")
+_HELLO, _INIT_FAILED, _STOP, _FULL = _start("H"), _start("F"), _start("X"), _start("M")
 
 _PACK: dict[type, Callable[[Any, list[Frame]], tuple[bytes, ...]]] = {
     Tasks: _pack_tasks,
@@ -323,6 +324,7 @@ _PACK: dict[type, Callable[[Any, list[Frame]], tuple[bytes, ...]]] = {
     Hello: _pack_hello,
     InitFailed: lambda m, x: (_INIT_FAILED, bytes(m.report or b"")),
     Stop: lambda m, x: (_STOP, m.reason.encode()),
+    Full: lambda m, x: (_FULL,),
 }
 _UNPACK: dict[bytes, Callable[[bytes, Sequence[Frame]], Message]] = {
     _ONE_TASK: _unpack_task,
@@ -338,4 +340,5 @@ _UNPACK: dict[bytes, Callable[[bytes, Sequence[Frame]], Message]] = {
     _HELLO: _unpack_hello,
     _INIT_FAILED: lambda h, f: InitFailed(h[2:]),
     _STOP: lambda h, f: Stop(h[2:].decode()),
+    _FULL: lambda h, f: Full(),
 }
