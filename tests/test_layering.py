@@ -62,6 +62,7 @@ FACE = {
     "zexec.dependency",
     "zexec.executor",
     "zexec.imap",
+    "zexec.ipython",
     "zexec.joblib",
     "zexec.local",
     "zexec.options",
@@ -93,6 +94,7 @@ FORBIDDEN = {
     "zexec.engine": {*FACE, "zexec.core", "zexec.hub", "zexec.launch"},
     "zexec.launch": {*FACE, "zexec.core", "zexec.hub"},
     "zexec.cluster": {*WORLD - {"select"}, "zexec.views", "zexec.local", "zexec.launch", "zexec.engine"},
+    "zexec.ipython": {*WORLD, "zexec.core", "zexec.net", "zexec.hub", "zexec.engine", "zexec.launch", "zexec.local"},
     "zexec.views": {*WORLD, "zexec.core", "zexec.net", "zexec.hub", "zexec.launch", "zexec.local"},
     "zexec.testing": {*FACE, *WORLD, "time", "threading", "zexec.net", "zexec.hub", "zexec.engine", "zexec.launch"},
 }
@@ -134,7 +136,8 @@ def test_only_pool_and_executor_know_of_views() -> None:
     who = {
         module
         for module, file in modules("zexec")
-        if any(under(name, {"zexec.views"}) for name in imports(file)) and not under(module, {"zexec.views"})
+        if any(under(name, {"zexec.views"}) for name in imports(file))
+        and not under(module, {"zexec.views", "zexec.ipython"})
     }
     assert who == {"zexec.executor", "zexec.pool"}
     for face in who:

@@ -10,6 +10,7 @@ General layout, from the user down:
   wire, net        bytes <-> messages and objects; sockets
   launch           how engines come to be
   cli              ``python -m zexec``
+  ipython          magics, by ``%load_ext zexec``
 """
 
 from __future__ import annotations
@@ -156,6 +157,20 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(where), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What ``%load_ext zexec`` calls: there are ``%px`` and its kin, see ``zexec.ipython``."""
+    from zexec.ipython import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """What ``%unload_ext zexec`` calls."""
+    from zexec.ipython import unload
+
+    unload(shell)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,16 @@ from tests.helpers import tasks
 Flags = Callable[[str], str]
 
 
+@pytest.fixture(autouse=True)
+def _no_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tqdm has a thread of its own, which would outlive the test."""
+    try:
+        import tqdm
+    except ImportError:
+        return
+    monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)
+
+
 def talk(go: str) -> str:
     """Say something, and go on when told to."""
     print("first")
@@ -139,14 +149,14 @@ def test_waiting_and_progress(client: zexec.Client, flag: Flags, capfd: pytest.C
 def test_the_bar_is_tqdms_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     from zexec.views.display import progress_bar
 
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    show = progress_bar(3, "work")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "tqdm", None)
+        without.setitem(sys.modules, "tqdm.auto", None)
+        show = progress_bar(3, "work")
     show(1, False)
     show(3, True)
     assert capfd.readouterr().err == "\rwork: 1 of 3\rwork: 3 of 3\n"
-    monkeypatch.undo()
-    pytest.importorskip("tqdm", reason="the extra zexec[progress]")
+    pytest.importorskip("tqdm", reason="tqdm is not installed: pip install zexec[progress]")
     show = progress_bar(3, "work", widget=False)
     show(1, False)
     show(3, True)

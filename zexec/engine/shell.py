@@ -97,7 +97,6 @@ def _shell() -> Any:
         type(InteractiveShell._instance).clear_instance()
     config = Config()
     config.HistoryManager.enabled = False
-    config.InteractiveShell.colors = "NoColor"
     kept = dict(NAMESPACE)
     shell = EngineShell.instance(config=config, user_ns=NAMESPACE)
     NAMESPACE.update(kept)

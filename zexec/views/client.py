@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -77,6 +78,10 @@ class Client:
         #: tasks that ended well or not, by engine
         self._completed: dict[int, int] = {}
         self._gate = threading.Lock()
+        if "IPython" in sys.modules:
+            from zexec.ipython import offer
+
+            offer(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self)} engines of a {self._connection.face.name}>"
@@ -174,7 +179,8 @@ class Client:
         """
         from zexec.views.balanced import LoadBalancedView
 
-        return LoadBalancedView(self, targets=None if targets is None else self.resolve(targets), **flags)
+        everywhere = targets is None or targets == "all"
+        return LoadBalancedView(self, targets=None if everywhere else self.resolve(targets), **flags)
 
     # -- submitting, for views ---------------------------------------------------------------------------------------
 
@@ -221,6 +227,23 @@ class Client:
         if result.done():
             with self._gate:
                 self._open.pop(key, None)
+
+    def activate(self, targets: Targets = "all", suffix: str = "") -> DirectView:
+        """Have IPython's ``%px`` run code on these engines, see ``zexec.ipython``.
+
+        Args:
+            targets: engines, as for ``direct_view``.
+            suffix: for magics of other names: ``activate(0, "0")`` gives ``%px0``.
+
+        Returns:
+            the view that it runs code on.
+
+        Raises:
+            RuntimeError: this program does not run in IPython.
+        """
+        view = self.direct_view(targets, block=True)
+        view.activate(suffix)
+        return view
 
     # -- what has become of it ---------------------------------------------------------------------------------------
 
@@ -538,6 +561,11 @@ class Client:
             self._owner.join()
         else:
             self._owner.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was closed, or its pool or executor has ended."""
+        return self._closed or self._connection.over
 
     def close(self) -> None:
         """Accept no more calls. The pool or executor goes on."""

@@ -98,6 +98,16 @@ class DirectView(View):
         with open(filename) as file:
             return self._execute(file.read() + "\n", str(filename), True, targets, block)
 
+    def activate(self, suffix: str = "") -> None:
+        """Have IPython's ``%px``, or magics whose names end so, run code on this view, see ``zexec.ipython``.
+
+        Raises:
+            RuntimeError: this program does not run in IPython.
+        """
+        from zexec.ipython import activate
+
+        activate(self, suffix)
+
     # -- names -------------------------------------------------------------------------------------------------------
 
     def push(
