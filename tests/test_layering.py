@@ -60,6 +60,7 @@ FACE = {
     "zexec.client",
     "zexec.cluster",
     "zexec.dependency",
+    "zexec.diagnosis",
     "zexec.executor",
     "zexec.imap",
     "zexec.ipython",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from zexec.cluster.cluster import Cluster
     from zexec.dependency import Dependency, depend, require
+    from zexec.diagnosis import dump, dump_on_signal
     from zexec.engine.outputs import publish_data
     from zexec.errors import (
         AlreadyDisplayedError,
@@ -93,6 +94,8 @@ _WHERE = {
     "ZexecError": "zexec.errors",
     "as_completed": "concurrent.futures",
     "depend": "zexec.dependency",
+    "dump": "zexec.diagnosis",
+    "dump_on_signal": "zexec.diagnosis",
     "interactive": "zexec.views.shipping",
     "parallel": "zexec.views.functions",
     "publish_data": "zexec.engine.outputs",
@@ -138,6 +141,8 @@ __all__ = [
     "__version__",
     "as_completed",
     "depend",
+    "dump",
+    "dump_on_signal",
     "interactive",
     "parallel",
     "publish_data",

@@ -56,6 +56,7 @@ class Link(Protocol):
     def is_running(self, task_id: int) -> bool: ...
     def whereabouts(self, task_ids: Iterable[int]) -> dict[int, int]: ...
     def story(self, task_id: int) -> list[tuple[float, str]]: ...
+    def dump(self) -> str: ...
     def processes(self) -> dict[int, Any]: ...
     def kill_engines(self, force: bool) -> None: ...
     def signal(self, ids: Iterable[int], number: int) -> None: ...
@@ -436,7 +437,19 @@ class Client:
 
     def story(self, result: AsyncResult) -> list[tuple[float, str]]:
         """What happened to a result's task: pairs of a time (``time.monotonic()``) and a sentence."""
+        if isinstance(result, MapResult):
+            tasks = [(id, self._link.story(id)) for id in result._ids]
+            return sorted((when, f"task {id}: {what}") for id, story in tasks for when, what in story)
         return self._link.story(result._task_id)
+
+    def dump(self) -> str:
+        """What it waits for and why, in words: its own state, the hub's, and the stacks of its engines."""
+        self.check_owned()
+        feeders = f", {self._feeders} inputs are being drawn" if self._feeders else ""
+        calls = self._calls.qsize()
+        waiting = f", {calls} callbacks wait for the one that runs" if calls else ""
+        head = f"{self.face.name} of process {os.getpid()}: {len(self._open)} tasks are open{feeders}{waiting}"
+        return f"{head}\n{self._link.dump()}"
 
     def cancel(self, result: AsyncResult, running: bool) -> None:
         """Ask for a task back; wait until it is cancelled or known to run."""

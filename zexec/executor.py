@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from zexec import errors
 from zexec.client import Client, ClosedError
@@ -378,6 +378,20 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
         from zexec.views.client import Client
 
         return Client(self)
+
+    def story(self, result: AsyncResult) -> list[tuple[float, str]]:
+        """What happened to a call so far: pairs of a time (``time.monotonic()``) and a sentence (ours)."""
+        return [] if self._client is None else self._client.story(result)
+
+    def dump(self, file: TextIO | None = None) -> None:
+        """Print what it waits for: each engine and what it does, with the stacks of its threads, and tasks that wait (ours).
+
+        Args:
+            file: where to, by default standard error. See also ``zexec.dump_on_signal``.
+        """
+        print(
+            self._client.dump() if self._client is not None else "no call yet, so no engines", file=file or sys.stderr
+        )
 
     # -- ends --------------------------------------------------------------------------------------------------------
 

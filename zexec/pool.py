@@ -8,11 +8,12 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.pool
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.util import Finalize
 from types import FunctionType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from zexec.client import Client, ClosedError
 from zexec.imap import ImapIterator
@@ -401,6 +402,14 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
     def story(self, result: AsyncResult) -> list[tuple[float, str]]:
         """What happened to a call so far: pairs of a time (``time.monotonic()``) and a sentence (ours)."""
         return self._client.story(result)
+
+    def dump(self, file: TextIO | None = None) -> None:
+        """Print what it waits for: each engine and what it does, with the stacks of its threads, and tasks that wait (ours).
+
+        Args:
+            file: where to, by default standard error. See also ``zexec.dump_on_signal``.
+        """
+        print(self._client.dump(), file=file or sys.stderr)
 
     def close(self) -> None:
         """Accept no more work; engines leave when they have done what is open."""

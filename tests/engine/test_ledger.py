@@ -19,7 +19,6 @@ def sides() -> Iterator[tuple[Ledger, Ledger]]:
     engine = Ledger(os.dup(hub._fd))
     yield hub, engine
     for side in (hub, engine):
-        side.travelled()
         side.close()
 
 
@@ -81,6 +80,6 @@ def test_a_result_counts_when_all_of_it_is_there(sides: tuple[Ledger, Ledger]) -
 def test_scribbles_are_no_results_that_were_not_kept(sides: tuple[Ledger, Ledger], end: int) -> None:
     """A task that writes where it should not: nothing is read beyond the memory, and nothing raises."""
     hub, engine = sides
-    engine._map[ledger._FRONT : ledger._FRONT + 64] = b"\xff" * 64
+    engine._map[ledger._RESULTS : ledger._RESULTS + 64] = b"\xff" * 64
     engine._numbers[ledger._END] = end
     assert hub.results() == []

@@ -315,8 +315,13 @@ class RaisesWhenCollected:
 
 
 def keep_the_interpreter(seconds: float) -> str:
-    """A C call that lets nobody else in."""
-    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    """A C call that lets nobody else in, and that no signal ends before its time."""
+    from time import monotonic
+
+    begin = monotonic()
+    sum(range(1_000_000))
+    pace = (monotonic() - begin) / 1_000_000
+    sum(range(int(seconds / pace)))
     return "done"
 
 
@@ -388,3 +393,19 @@ def leak(size: int, path: str = "") -> tuple[int, int]:
         tasks.append(path, str(os.getpid()))
     _leaked.append(bytearray(b"x") * size)
     return os.getpid(), len(_leaked) - 1
+
+
+def say_and_keep_the_interpreter(path: str, seconds: float) -> str:
+    from tests.helpers import tasks
+
+    tasks.touch(path)
+    return keep_the_interpreter(seconds)
+
+
+def take_the_signal_for_stacks() -> str:
+    import faulthandler
+
+    from zexec.engine.ledger import STACK_SIGNAL
+
+    faulthandler.unregister(STACK_SIGNAL)
+    return "done"

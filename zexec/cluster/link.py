@@ -186,6 +186,9 @@ class RemoteLink:
         now = monotonic()
         return [(now - ago, what) for ago, what in self.ask("story", task_id)]
 
+    def dump(self) -> str:
+        return f"{self.describe()}:\n{self.ask('dump')}"
+
     def broken(self) -> Any:
         return self._crash
 

@@ -133,6 +133,8 @@ class Engine:
         sentinel = _parent_sentinel()
         if sentinel is not None:
             die_with(sentinel)
+        if self._ledger is not None:
+            self._ledger.listen()
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was blocked while this process came to be
         self._io.start()

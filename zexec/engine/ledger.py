@@ -7,7 +7,7 @@ Engines on other hosts have none; there the oldest task held counts as the one t
 
 ::
 
-    [number of the newest task started][bytes of results][results: fixed part, payload; fixed part, payload; ...]
+    [number of the newest task started][bytes of results][stacks][results: fixed part, payload; fixed part, payload; ...]
 
 Why what is read is never half written
   Each of the two numbers is stored by one instruction, and a kill falls between two: a result counts from the moment that the
@@ -16,9 +16,12 @@ Why what is read is never half written
 
 from __future__ import annotations
 
+import faulthandler
 import mmap
 import os
+import signal
 import struct
+import sys
 import tempfile
 from multiprocessing import reduction
 from typing import Any
@@ -34,6 +37,12 @@ _RESULT = struct.Struct("=qBIdd")
 ROOM = 1 << 18
 #: Payloads from this size on are not kept: their result is sent before the next task starts.
 LARGE = 1 << 15
+#: Room before them for the stacks of the engine's threads, which are written there at this signal, whatever the engine does,
+#: short of being stopped. It is one that hardly anybody uses for anything else.
+STACKS, STACK_SIGNAL = 1 << 16, signal.SIGRTMAX - 3
+#: where results begin, and how large it all is
+_RESULTS = _FRONT + STACKS
+_SIZE = _RESULTS + ROOM
 
 
 def _make_file() -> int:
@@ -52,13 +61,13 @@ class Ledger:
         fresh = fd is None
         if fd is None:
             fd = _make_file()
-            os.ftruncate(fd, _FRONT + ROOM)
+            os.ftruncate(fd, _SIZE)
         self._fd = fd
-        self._map = mmap.mmap(fd, _FRONT + ROOM)
+        self._map = _map(fd)
         self._numbers = memoryview(self._map)[:_FRONT].cast("q")
         # What ``keep`` needs, at hand: it is called once for nearly every short task.
         self._write = self._map.write
-        self._map.seek(_FRONT)
+        self._map.seek(_RESULTS)
         self._end = 0
         if fresh:
             self._numbers[_STARTED] = -1
@@ -68,7 +77,7 @@ class Ledger:
         return _arrive, (reduction.DupFd(self._fd),)
 
     def fileno(self) -> int:
-        """The descriptor, before it has travelled."""
+        """The descriptor, on its way into the engine's process."""
         return self._fd
 
     # -- the engine writes -------------------------------------------------------------------------------------------
@@ -93,7 +102,23 @@ class Ledger:
         """Everything that was kept has been sent."""
         if self._end:
             self._numbers[_END] = self._end = 0
-            self._map.seek(_FRONT)
+            self._map.seek(_RESULTS)
+
+    def listen(self) -> None:
+        """Have the stacks of all threads written down at STACK_SIGNAL: by C code, that needs no interpreter."""
+        faulthandler.register(STACK_SIGNAL, file=self._fd, all_threads=True)
+
+    # -- the hub reads, while the engine lives ---------------------------------------------------------------------------
+
+    def ask_for_stacks(self, pid: int) -> None:
+        """Have the engine write its stacks down. It shares the place in the file with us: so this is where it begins."""
+        self._map[_FRONT:_RESULTS] = bytes(STACKS)
+        os.lseek(self._fd, _FRONT, os.SEEK_SET)
+        os.kill(pid, STACK_SIGNAL)
+
+    def stacks(self) -> str:
+        """What it has written so far."""
+        return self._map[_FRONT:_RESULTS].rstrip(b"\0").decode(errors="replace")
 
     # -- the hub reads, when the engine's process has ended ------------------------------------------------------------
 
@@ -105,7 +130,7 @@ class Ledger:
     def results(self) -> list[ResultRecord]:
         """What was kept and perhaps not sent. Some of it may have been received all the same."""
         records: list[ResultRecord] = []
-        data = self._map[_FRONT : _FRONT + max(0, min(self._numbers[_END], ROOM))]
+        data = self._map[_RESULTS : _RESULTS + max(0, min(self._numbers[_END], ROOM))]
         at = 0
         while at + _RESULT.size <= len(data):
             seq, status, size, started, seconds = _RESULT.unpack_from(data, at)
@@ -118,13 +143,16 @@ class Ledger:
 
     # -- both --------------------------------------------------------------------------------------------------------
 
-    def travelled(self) -> None:
-        """The engine has its own: the descriptor is not needed any more, the memory is."""
-        os.close(self._fd)
-
     def close(self) -> None:
         self._numbers.release()
         self._map.close()
+        os.close(self._fd)
+
+
+def _map(fd: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, _SIZE, trackfd=False)
+    return mmap.mmap(fd, _SIZE)
 
 
 def _arrive(duplicate: Any) -> Ledger:

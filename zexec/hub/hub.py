@@ -80,6 +80,9 @@ class Launcher(Protocol):
             why it is, the newest task it had started, if that is known, and results that it may not have sent.
         """
 
+    def stacks(self) -> dict[int, str]:
+        """The stacks of all threads of each engine on this machine, or why they are not to be had; by serial."""
+
     def kill(self, serial: int, reason: str, force: bool = False) -> None:
         """End an engine."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
+from zexec.hub.report import dump
 from zexec.messages import Ask
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Orders:
             "engines": lambda _: self._engines(),
             "status": lambda _: self._status(),
             "stuck": lambda _: self._stuck(),
+            "dump": lambda _: dump(self._process.hub),
             "signal": lambda args: self._process.hub.signal([int(id) for id in args[0]], int(args[1])),
             "scale": lambda args: self._process.provider.scale(int(args[0]), None if args[1] is None else int(args[1])),
             "shutdown": lambda why: self._process.stop(str(why)),

@@ -15,6 +15,7 @@ from typing import Any
 
 from zexec.core import events as ev
 from zexec.launch.children import Child
+from zexec.launch.stacks import collect
 from zexec.messages import Death, Leave, Peer, Refused, Register, ResultRecord, Welcome
 from zexec.net.channels import CONTROL, TASKS, Ends, Received
 from zexec.net.doors import Door
@@ -144,6 +145,12 @@ class Roster:
         else:
             reason = reason or "the connection to it has ended"
         return Death(member.id, member.peer.pid, member.peer.host, exitcode, reason), started, results
+
+    def stacks(self) -> dict[int, str]:
+        children = {member.serial: member.child for member in self.engines.values()}
+        found = collect({serial: (child.pid, child.ledger) for serial, child in children.items() if child is not None})
+        far = {m.serial: f"it is on {m.peer.host}: its stacks are to be had there" for m in self.engines.values()}
+        return {**far, **found}
 
     def kill(self, serial: int, reason: str, force: bool = False) -> None:
         member = self.engines.get(serial)

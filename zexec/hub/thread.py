@@ -133,6 +133,26 @@ class HubThread:
         with self.lock:
             return self.hub.scheduler.story(task_id)
 
+    def dump(self) -> str:
+        """The hub's state and the engines' stacks, in words."""
+        from zexec.hub.report import describe, with_stacks
+
+        # Something may hold the lock for ever, and be what the caller is looking for.
+        got = self.lock.acquire(timeout=1.0)
+        try:
+            if self._over:
+                return "it has ended"
+            state = (
+                describe(self.hub)
+                if got
+                else "somebody has been in the hub for a second, so it says nothing of its state"
+            )
+            places = {serial: engine.id for serial, engine in list(self.hub.scheduler.fleet.engines.items())}
+        finally:
+            if got:
+                self.lock.release()
+        return with_stacks(state, self.hub.launcher.stacks(), places)
+
     def broken(self) -> Any:
         """Why nothing can run any more, or None."""
         return self._crash or self.hub.scheduler.broken

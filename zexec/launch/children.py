@@ -29,7 +29,7 @@ class Child:
         #: becomes readable when it has ended
         self.sentinel = os.pidfd_open(process.pid)
         self._process = process
-        self._ledger = ledger
+        self.ledger = ledger
 
     def poll(self) -> int | None:
         """Its exit code, as multiprocessing has them, if it has ended."""
@@ -51,9 +51,9 @@ class Child:
         Returns:
             its exit code, the newest task it had started, and results that it may not have sent.
         """
-        started, results = self._ledger.started, self._ledger.results()
+        started, results = self.ledger.started, self.ledger.results()
         exitcode = self._process.poll()
-        self._ledger.close()
+        self.ledger.close()
         os.close(self.sentinel)
         self._forget(self.token)
         return exitcode, started, results
@@ -113,10 +113,12 @@ class Children:
                 # Ctrl-C in the terminal is for whoever it belongs to.
                 start_new_session=True,
             )
+        except BaseException:
+            ledger.close()
+            raise
         finally:
             if log is not None:
                 log.close()
-            ledger.travelled()
         self.running[token] = child = Child(token, process, ledger, self._forget)
         self._fresh.add(token)
         self._watch(child.sentinel)

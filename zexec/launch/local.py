@@ -22,6 +22,7 @@ from zexec.engine.bootstrap import ByValue, serve
 from zexec.engine.engine import EngineSpec
 from zexec.engine.ledger import Ledger
 from zexec.launch import memory
+from zexec.launch.stacks import collect
 from zexec.messages import Death, ResultRecord
 from zexec.net.channels import Ends
 from zexec.wire.pickling import is_imported_again
@@ -40,6 +41,10 @@ class LocalEngine:
     ours: bool = False
     #: why we killed it, if we did
     killed: str = ""
+
+    @property
+    def pid(self) -> int:
+        return int(self.process.pid)
 
 
 class LocalLauncher:
@@ -96,10 +101,8 @@ class LocalLauncher:
             with _no_false_script(), self._no_ctrl_c():
                 process.start()
         except BaseException:
-            ledger.travelled()
             ledger.close()
             raise
-        ledger.travelled()
         if self._context.get_start_method() == "spawn":
             self._inherited_peak = _own_peak()
         self.engines[serial] = engine = LocalEngine(id, serial, process, ledger)
@@ -186,6 +189,10 @@ class LocalLauncher:
         if usage is None or usage.ru_maxrss * 1024 <= self._inherited_peak:
             return None
         return usage.ru_maxrss * 1024
+
+    def stacks(self) -> dict[int, str]:
+        """The stacks of all threads of each engine, or why they are not to be had; by serial. From any thread."""
+        return collect({serial: (engine.pid, engine.ledger) for serial, engine in list(self.engines.items())})
 
     def kill(self, serial: int, reason: str, force: bool = False) -> None:
         """End an engine's process. It is gone when its sentinel says so."""
