@@ -11,6 +11,11 @@ import sys
 
 # Command: the file that runs it, and a line for the list of commands.
 COMMANDS = {
+    "start": ("zexec.cli.start", "start a cluster: a hub and engines"),
+    "status": ("zexec.cli.status", "show what a cluster is doing"),
+    "stop": ("zexec.cli.stop", "end a cluster"),
+    "list": ("zexec.cli.list", "name the clusters that there are"),
+    "clean": ("zexec.cli.clean", "remove what dead clusters have left"),
     "hub": ("zexec.cli.hub", "be a cluster's hub, in this process"),
     "engine": ("zexec.cli.engine", "be an engine of a cluster, in this process"),
     "run": ("zexec.cli.run", "run an unmodified program with its process pools on zexec"),

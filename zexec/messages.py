@@ -323,7 +323,7 @@ class Greet:
     """client -> hub: I am here."""
 
     peer: Peer
-    name: str  #: for people
+    name: str  #: for people; empty: not worth listing
     #: the number it had before, to go on with what it left there; -1: it is new
     client: int = -1
 
@@ -356,6 +356,14 @@ class Outcomes:
     """hub -> client."""
 
     outcomes: Sequence[Outcome]
+
+
+@dataclass(slots=True)
+class Heard:
+    """hub -> client: a task says this while it runs."""
+
+    id: int
+    news: Any
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ def test_unknown_command(programs):
 def test_run_explains_itself(programs, option):
     ran = programs.ours(option)
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith("usage: python -m zexec run [-n N] SCRIPT")
+    assert ran.out.startswith("usage: python -m zexec run [-n N] [--cluster NAME] SCRIPT")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def main(argv: list[str]) -> int:
     try:
         serve(settings, ready)
     except ClusterError as e:
-        print(f"zexec hub: {e}", file=sys.stderr)
+        if options.ready is None:
+            print(f"zexec hub: {e}", file=sys.stderr)
         return 1
     return 0
 

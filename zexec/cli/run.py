@@ -6,13 +6,14 @@ the program's, dashes and all. argparse does not do that, and takes longer to im
 
 from __future__ import annotations
 
+import os
 import sys
 
 from zexec.cli import patch, program
 
 USAGE = """\
-usage: python -m zexec run [-n N] SCRIPT [ARG ...]
-       python -m zexec run [-n N] -m MODULE [ARG ...]
+usage: python -m zexec run [-n N] [--cluster NAME] SCRIPT [ARG ...]
+       python -m zexec run [-n N] [--cluster NAME] -m MODULE [ARG ...]
 """
 
 HELP = f"""\
@@ -25,6 +26,8 @@ processes that it starts. All else is as in `python SCRIPT` and `python -m MODUL
   -m MODULE   a module or package to run in place of a script
   -n N        how many engines a pool gets where the program does not say
               (default: as many as the stdlib would give it processes)
+  --cluster NAME|FILE
+              run them on the engines of that cluster
   -h, --help  show this text
 """
 
@@ -63,6 +66,13 @@ def _parse(argv: list[str]) -> tuple[int | None, str | None, list[str]]:
     rest = list(argv)
     engines = None
     while rest and rest[0].startswith("-"):
+        if rest[0] == "--cluster" or rest[0].startswith("--cluster="):
+            _, _, name = rest.pop(0).partition("=")
+            if not name and not rest:
+                raise _UsageError("--cluster needs a value")
+            # Pools look there; so do those of the processes that the program starts.
+            os.environ["ZEXEC_CLUSTER"] = name or rest.pop(0)
+            continue
         option, value = rest[0][:2], rest.pop(0)[2:]
         if option not in ("-m", "-n"):
             raise _UsageError(f"unknown option {option + value}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from time import monotonic
 from typing import Any
 
@@ -34,7 +33,7 @@ class Call:
         self._number = 0
         self._line = Line(card, b"o" + os.urandom(16))
         try:
-            self._line.send(Greet(myself(), f"an order of {os.path.basename(sys.argv[0]) or 'python'}"))
+            self._line.send(Greet(myself(), ""))
             self._wait_for(Greeted, 0)
         except BaseException:
             self._line.close(0)

@@ -166,6 +166,9 @@ class Cluster:
                 if self.card.is_stale() is False:
                     raise
         self._wait_for_end(timeout)
+        if self.folder.exists():
+            # The hub was killed, and could not tidy up.
+            cards.remove_all(self.name, False)
 
     def _wait_for_end(self, timeout: float) -> None:
         if self._process is not None:

@@ -66,6 +66,6 @@ def cluster_client(
     client = Client(face, forked=False, main=main)
     baggage = Baggage(initializer, initargs, main)
     name = f"{face.name} of {os.path.basename(sys.argv[0]) or 'python'}"
-    link = RemoteLink(card, name, client.deliver, client.ended, baggage, number)
+    link = RemoteLink(card, name, client.deliver, client.ended, client.hear, baggage, number)
     client.start(link, begin=False, first_id=link.first_id)
     return client

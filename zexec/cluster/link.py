@@ -33,6 +33,7 @@ from zexec.messages import (
     Function,
     Greet,
     Greeted,
+    Heard,
     Kept,
     News,
     Outcome,
@@ -86,6 +87,7 @@ class RemoteLink:
         name: what this client is to be called in lists.
         deliver: called in the io thread with outcomes, and with ids of tasks whose cancelling was refused.
         ended: called in the io thread, last; with the reason if the hub is lost.
+        hear: called in the io thread with what tasks that run say: their ids, and what.
         baggage: what goes along with functions.
         client: the number of a client that has detached, to go on as that.
 
@@ -99,12 +101,14 @@ class RemoteLink:
         name: str,
         deliver: Callable[[list[Outcome], list[int]], None],
         ended: Callable[[str | None], None],
+        hear: Callable[[list[tuple[int, Any]]], None],
         baggage: Baggage | None = None,
         client: int = -1,
     ) -> None:
         self._card = card
         self._deliver = deliver
         self._ended = ended
+        self._hear = hear
         self._baggage = baggage
         self._lock = threading.Lock()
         self._inbox: deque[Task | ev.Event | Ask] = deque()
@@ -375,6 +379,7 @@ class RemoteLink:
         while True:
             outcomes: list[Outcome] = []
             refused: list[int] = []
+            said: list[tuple[int, Any]] = []
             gone: EOFError | None = None
             with self._lock:
                 self._rung = False
@@ -384,7 +389,7 @@ class RemoteLink:
                     self._send_inbox()
                 try:
                     for message in line.receive_all():
-                        self._take_in(message, outcomes, refused)
+                        self._take_in(message, outcomes, refused, said)
                         if len(outcomes) > BULK:
                             break
                 except EOFError as e:
@@ -392,17 +397,21 @@ class RemoteLink:
                 except ProtocolError as e:
                     self._crash = f"{self.describe()} sent what is no message: {e}"
                 pending = bool(self._inbox) or line.pending()
+            if said:
+                self._hear(said)
             if outcomes or refused:
                 self._open.difference_update([outcome[0] for outcome in outcomes])
                 self._deliver(outcomes, refused)
-            del outcomes, refused
+            del outcomes, refused, said
             if self._closing and (self._detach or not self._open or self._crash):
+                return
+            if self._crash:
                 return
             if gone is not None:
                 raise gone
             bell.wait(0 if pending else None)
 
-    def _take_in(self, message: Any, outcomes: list[Outcome], refused: list[int]) -> None:
+    def _take_in(self, message: Any, outcomes: list[Outcome], refused: list[int], said: list[tuple[int, Any]]) -> None:
         kind = type(message)
         if kind is Outcomes:
             outcomes += message.outcomes
@@ -413,6 +422,8 @@ class RemoteLink:
             if question is not None:
                 question[1].append(message)
                 question[0].set()
+        elif kind is Heard:
+            said.append((message.id, message.news))
         elif kind is News:
             self._places = None
         elif kind is Bye:
@@ -432,4 +443,4 @@ class RemoteLink:
         for done, _ in questions:
             done.set()
         self._ended(self._crash)
-        del self._deliver, self._ended
+        del self._deliver, self._ended, self._hear

@@ -27,6 +27,7 @@ from zexec.messages import (
     Function,
     Greet,
     Greeted,
+    Heard,
     Kept,
     News,
     Outcome,
@@ -122,7 +123,7 @@ class Desk:
 
     # -- from clients ------------------------------------------------------------------------------------------------
 
-    def receive(self, ready: Sequence[int] | set[int]) -> None:
+    def receive(self) -> None:
         """Take in what clients have sent, and who of them has gone."""
         for address, message in self._door.receive():
             visitor = self._by_address.get(address)
@@ -137,7 +138,7 @@ class Desk:
                     self._door.damaged += 1
                     continue
                 handler(visitor, message)
-        for address in self._door.gone(ready):
+        for address in self._door.gone():
             visitor = self._by_address.pop(address, None)
             if visitor is not None:
                 self._left(visitor, "its connection has ended")
@@ -256,6 +257,13 @@ class Desk:
 
     # -- to clients --------------------------------------------------------------------------------------------------
 
+    def pass_on(self, said: Sequence[tuple[int, Any]]) -> None:
+        """Tell clients what tasks of theirs say while they run."""
+        for id, news in said:
+            visitor = self.visitors.get(id >> CLIENT_BITS)
+            if visitor is not None and visitor.address is not None:
+                self._door.send(visitor.address, Heard(id, news))
+
     def deliver(self, outcomes: Sequence[Outcome], refused: Sequence[int]) -> None:
         """Tell clients how their tasks have ended."""
         by_client: dict[int, list[Outcome]] = {}
@@ -327,8 +335,13 @@ class Desk:
             self._tell(visitor.address, ready)
         return {"known": known}
 
-    def close(self, reason: str) -> None:
-        """Say goodbye to everybody."""
-        for address in self._by_address:
+    def say_goodbye(self, reason: str) -> None:
+        """The cluster ends: nobody is told of anything any more."""
+        for address, visitor in self._by_address.items():
             self._door.send(address, Bye(False, reason))
+            visitor.address = None
+        self._by_address.clear()
+
+    def close(self) -> None:
+        """Let go of the door."""
         self._door.close()

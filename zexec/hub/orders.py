@@ -37,7 +37,7 @@ class Orders:
             "dump": lambda _: dump(self._process.hub),
             "signal": lambda args: self._process.hub.signal([int(id) for id in args[0]], int(args[1])),
             "scale": lambda args: self._process.provider.scale(int(args[0]), None if args[1] is None else int(args[1])),
-            "shutdown": lambda why: self._process.stop(str(why)),
+            "shutdown": self._shut_down,
         }
 
     @property
@@ -59,6 +59,9 @@ class Orders:
         # Times of this machine's monotonic clock mean nothing on another: so how long ago.
         now = monotonic()
         return [[now - when, what] for when, what in self._scheduler.story(int(id))]
+
+    def _shut_down(self, why: Any) -> None:
+        self._process.wanted_end = str(why) or "it was stopped"
 
     def _drain(self, args: Any) -> None:
         ids, restart = args
@@ -98,7 +101,7 @@ class Orders:
             "places": scheduler.places,
             "engines": self._engines(),
             "provider": process.provider.status(),
-            "clients": [visitor.facts() for visitor in process.desk.visitors.values()],
+            "clients": [visitor.facts() for visitor in process.desk.visitors.values() if visitor.name],
             "tasks": {"open": len(scheduler.tasks), "waiting": len(scheduler.ready) + len(scheduler.pinned)},
             "damaged": process.roster.damaged,
         }

@@ -81,6 +81,8 @@ class HubProcess:
         self.folder = cards.folder_of(settings.name)
         self._began = time()
         self._signalled = 0
+        #: why it is to end, once it is
+        self.wanted_end = ""
         self._deadline: float | None = None
         self._reason = "the cluster was stopped"
         cards.make_private(self.folder.parent.parent)
@@ -103,6 +105,7 @@ class HubProcess:
         self.roster = Roster(to_engines, self._tell, self._child, LOGGER.warning)
         self.hub = Hub(scheduler, self.roster, self.roster, self._watch, bell.unwatch)
         self.provider = Provider(scheduler, self._tell, None, LOGGER.warning)
+        self.provider.lost = self.roster.job_ended
         self.orders = Orders(self)
         self.desk = Desk(self.hub, to_clients, settings.name, False, self.orders.answer, LOGGER.warning)
         self._write_cards(to_clients.endpoints, to_engines.endpoints)
@@ -181,19 +184,24 @@ class HubProcess:
                 for serial in roster.cut:
                     hub.connection_ended(serial)
                 roster.cut.clear()
-                desk.receive(ready)
+                desk.receive()
                 if self.settings.lifeline in ready:
-                    self.stop("the process that started it has ended")
+                    self.wanted_end = "the process that started it has ended"
                     bell.unwatch(self.settings.lifeline)
                 if self._signalled:
-                    self.stop(f"it was sent {signal.Signals(self._signalled).name}")
+                    self.wanted_end = f"it was sent {signal.Signals(self._signalled).name}"
+                if self.wanted_end:
+                    self._stop(self.wanted_end)
                 now = monotonic()
                 due = self.provider.tend(now)
                 hub.turn()
                 outcomes, hub.outcomes = hub.outcomes, []
                 refused, hub.refused = hub.refused, []
+                said, hub.said = hub.said, []
+                if said:
+                    desk.pass_on(said)
                 desk.deliver(outcomes, refused)
-                del outcomes, refused
+                del outcomes, refused, said
                 if hub.finished or (self._deadline is not None and now > self._deadline):
                     return
                 ready = self._sleep(now, due)
@@ -211,13 +219,14 @@ class HubProcess:
             due = now + PROBE if due is None else min(due, now + PROBE)
         return self._bell.wait(None if due is None else max(0.0, due - monotonic()))
 
-    def stop(self, reason: str) -> None:
+    def _stop(self, reason: str) -> None:
         """Have everything ended."""
         if self._deadline is not None:
             return
         self._reason = reason
         LOGGER.info("ending: %s", reason)
         self._deadline = monotonic() + LAST
+        self.desk.say_goodbye(reason)
         self._tell(ev.Terminated())
 
     def on_signal(self, number: int, frame: Any) -> None:
@@ -227,7 +236,8 @@ class HubProcess:
 
     def _close(self) -> None:
         self._remove_cards()
-        self.desk.close(self._reason)
+        self.desk.say_goodbye(self._reason)
+        self.desk.close()
         self.hub.close()
         if self.starter is not None:
             self.starter.close()

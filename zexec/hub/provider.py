@@ -60,6 +60,8 @@ class Provider:
         self._tell = tell
         self._starter = starter
         self._note = note
+        #: called with the token of an engine that had come, when it is known to have ended, and why
+        self.lost: Callable[[str, str], None] = lambda token, why: None
         #: between how many engines it may choose
         self.minimum = self.maximum = 0
         #: those that were started and have not come, and since when
@@ -102,6 +104,8 @@ class Provider:
         for token, why in self._starter.ended().items():
             if self.coming.pop(token, None) is not None:
                 self._failed(now, why)
+            else:
+                self.lost(token, why)
         if self.maximum > self.minimum and now >= self._next_look:
             self._next_look = now + LOOK
             self._adapt(now)

@@ -80,8 +80,8 @@ class Roster:
         self.cut: list[int] = []
         #: nothing that the hub need look into by itself: ``cut`` says all
         self.lost: list[int] = []
-        #: how a launcher accounts for the end of an engine, by its token
-        self.explain: Callable[[str], str] = lambda token: ""
+        #: why engines have ended of whom that is known, by token
+        self._reasons: dict[str, str] = {}
 
     # -- who they are ------------------------------------------------------------------------------------------------
 
@@ -117,6 +117,13 @@ class Roster:
         if gone or not self._door.send(TASKS + token, Welcome(serial, id)):
             self.cut.append(serial)
 
+    def job_ended(self, token: str, why: str) -> None:
+        """Whoever started an engine knows that it has ended."""
+        for member in self.engines.values():
+            if member.token == token:
+                self._reasons[token] = why
+                self.cut.append(member.serial)
+
     # -- the launcher ------------------------------------------------------------------------------------------------
 
     def start(self, id: int, serial: int, ends: Ends) -> int:
@@ -138,7 +145,7 @@ class Roster:
             self.current = {id: m for id, m in self.current.items() if m is not member}
         exitcode, started = None, None
         results: list[ResultRecord] = []
-        reason = member.killed or self.explain(member.token)
+        reason = member.killed or self._reasons.pop(member.token, "")
         if member.child is not None:
             del self._sentinels[member.child.sentinel]
             exitcode, started, results = member.child.reap()
@@ -200,7 +207,7 @@ class Roster:
                 received.append((address[:1], serial, message))
             elif type(message) is Register and address[:1] == TASKS:
                 self._on_register(address, message)
-        for address in self._door.gone(ready):
+        for address in self._door.gone():
             self._waiting.pop(address[1:], None)
             serial = self._serials.get(address[1:])
             if serial is not None:

@@ -21,7 +21,7 @@ class Child:
     """One engine's process."""
 
     def __init__(
-        self, token: str, process: subprocess.Popen[bytes], ledger: Ledger, forget: Callable[[str], Any]
+        self, token: str, process: subprocess.Popen[bytes], ledger: Ledger, line: int, forget: Callable[[str], Any]
     ) -> None:
         self.token = token
         self._forget = forget
@@ -30,6 +30,8 @@ class Child:
         self.sentinel = os.pidfd_open(process.pid)
         self._process = process
         self.ledger = ledger
+        # The system ends it when this is closed, however the hub ends.
+        self._line = line
 
     def poll(self) -> int | None:
         """Its exit code, as multiprocessing has them, if it has ended."""
@@ -55,6 +57,7 @@ class Child:
         exitcode = self._process.poll()
         self.ledger.close()
         os.close(self.sentinel)
+        os.close(self._line)
         self._forget(self.token)
         return exitcode, started, results
 
@@ -82,8 +85,6 @@ class Children:
         self._unwatch = unwatch
         self._log = log
         self._survive = survive
-        # The system ends a child whose other end of this pipe closes, however the hub ends.
-        self._lifeline, self._ours = os.pipe()
         #: by token; those that have not been reaped
         self.running: dict[str, Child] = {}
         #: those of them that have not come to the hub yet
@@ -97,10 +98,11 @@ class Children:
         token = secrets.token_hex(8)
         ledger = Ledger()
         environment = {**os.environ, TOKEN: token, LEDGER: str(ledger.fileno())}
+        theirs, ours = os.pipe()
         passed = [ledger.fileno()]
         if not self._survive:
-            environment[LIFELINE] = str(self._lifeline)
-            passed.append(self._lifeline)
+            environment[LIFELINE] = str(theirs)
+            passed.append(theirs)
         log = self._log() if self._log is not None else None
         try:
             process = subprocess.Popen(
@@ -114,12 +116,14 @@ class Children:
                 start_new_session=True,
             )
         except BaseException:
+            os.close(ours)
             ledger.close()
             raise
         finally:
+            os.close(theirs)
             if log is not None:
                 log.close()
-        self.running[token] = child = Child(token, process, ledger, self._forget)
+        self.running[token] = child = Child(token, process, ledger, ours, self._forget)
         self._fresh.add(token)
         self._watch(child.sentinel)
         return token
@@ -157,8 +161,6 @@ class Children:
                 child.kill(force=True)
                 child._process.wait()
             child.reap()
-        os.close(self._lifeline)
-        os.close(self._ours)
 
 
 def _how(exitcode: int | None) -> str:

@@ -215,6 +215,20 @@ def remove_sockets(card: Card) -> None:
                 shutil.rmtree(where, ignore_errors=True)
 
 
+def remove_all(name: str, everything: bool) -> None:
+    """Remove what a cluster that is gone has left; with ``everything`` also what it has stored."""
+    folder = folder_of(name)
+    for role in (CLIENT, ENGINE, HUB):
+        try:
+            remove_sockets(read(folder / f"{role}.json"))
+        except ClusterError:
+            pass
+    if everything:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        sweep(folder)
+
+
 def plain(card: Card) -> dict[str, Any]:
     """What may be shown of a card: no keys."""
     return {key: value for key, value in asdict(card).items() if not key.endswith("_key")}

@@ -12,6 +12,7 @@ When a connection ends
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ from zexec.wire.talk import decode, encode
 PIECE = 1 << 20
 #: A single frame larger than this is nobody's who speaks as we do.
 LARGEST_FRAME = 1 << 28
-#: ms between heartbeats, and without any after which a peer counts as gone. A cable may be out for 10 s.
-BEAT, SILENCE = 5_000, 25_000
+#: ms without any sign of a peer after which it counts as gone, and between heartbeats. A cable may be out for 10 s.
+SILENCE = int(1000 * float(os.environ.get("ZEXEC_SILENCE", "25")))
+BEAT = max(100, SILENCE // 5)
 #: Seconds that a suspect is probed for.
 SUSPICION = 1.0
 #: Messages that one ``receive`` takes in at most, so that nobody waits behind a peer that talks without end.
@@ -202,7 +204,7 @@ class Door:
         #: messages that were none
         self.damaged = 0
         self._sockets: list[zmq.Socket[Any]] = []
-        self._monitors: dict[int, zmq.Socket[Any]] = {}
+        self._monitors: list[zmq.Socket[Any]] = []
         #: by the address of each peer: the socket it came through, and the descriptor
         self._peers: dict[bytes, tuple[zmq.Socket[Any], int]] = {}
         self._by_fd: dict[int, set[bytes]] = {}
@@ -231,14 +233,13 @@ class Door:
                 socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         monitor.setsockopt(zmq.LINGER, 0)
-        fd = int(monitor.getsockopt(zmq.FD))
-        self._monitors[fd] = monitor
+        self._monitors.append(monitor)
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as e:
             raise ClusterError(f"the hub cannot listen at {endpoint}: {e.strerror}") from None
         self.endpoints.append(socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
-        watch(fd)
+        watch(int(monitor.getsockopt(zmq.FD)))
         watch(int(socket.getsockopt(zmq.FD)))
 
     def send(self, address: bytes, message: Any) -> bool:
@@ -291,11 +292,13 @@ class Door:
             return decode([header])
         return decode([header, *receive_payloads(socket)])
 
-    def gone(self, ready: Iterable[int]) -> list[bytes]:
-        """Addresses of peers whose connection has ended, and from whom nothing will come any more."""
-        for fd in ready:
-            monitor = self._monitors.get(fd)
-            while monitor is not None and is_ready(monitor):
+    def gone(self) -> list[bytes]:
+        """Addresses of peers whose connection has ended, and from whom nothing will come any more.
+
+        To be asked before each sleep: a monitor that nobody has found empty announces nothing.
+        """
+        for monitor in self._monitors:
+            while is_ready(monitor):
                 _, value = read_event(monitor)
                 until = monotonic() + SUSPICION
                 self._suspects.update(dict.fromkeys(self._by_fd.get(value, ()), until))
@@ -334,7 +337,7 @@ class Door:
         for socket in self._sockets:
             socket.disable_monitor()
             socket.close()
-        for monitor in self._monitors.values():
+        for monitor in self._monitors:
             monitor.close()
         self._sockets.clear()
         self._monitors.clear()

@@ -23,7 +23,7 @@ RECONNECT = 20
 #: ms that what was not sent yet may take when a line is closed.
 LINGER = 2_000
 
-_LOST = zmq.EVENT_DISCONNECTED
+_UP, _LOST = zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_DISCONNECTED
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
@@ -67,7 +67,7 @@ class Line:
                 socket.setsockopt(zmq.CURVE_SERVERKEY, card.server_key.encode())
                 socket.setsockopt(zmq.CURVE_PUBLICKEY, card.public_key.encode())
                 socket.setsockopt(zmq.CURVE_SECRETKEY, card.secret_key.encode())
-        self._monitor = socket.get_monitor_socket(_LOST | _REFUSED)
+        self._monitor = socket.get_monitor_socket(_UP | _LOST | _REFUSED)
         self._monitor.setsockopt(zmq.LINGER, 0)
         #: both descriptors in one
         self._epoll = select.epoll()
@@ -75,7 +75,7 @@ class Line:
         self._epoll.register(int(self._monitor.getsockopt(zmq.FD)), select.EPOLLIN)
         #: why nothing will come any more, or ""
         self.lost = ""
-        self._heard = False
+        self._stood = False
         socket.connect(self.endpoint)
 
     def send(self, message: Any) -> None:
@@ -115,7 +115,6 @@ class Line:
     def _receive(self) -> Any:
         socket = self._socket
         header = socket.recv()
-        self._heard = True
         if not socket.getsockopt(zmq.RCVMORE):
             return decode([header])
         return decode([header, *map(whole, receive_payloads(socket))])
@@ -123,9 +122,11 @@ class Line:
     def _is_lost(self) -> bool:
         while not self.lost and is_ready(self._monitor):
             event, _ = read_event(self._monitor)
-            if event & _REFUSED:
+            if event & _UP:
+                self._stood = True
+            elif event & _REFUSED:
                 self.lost = f"{self.endpoint} does not accept the key in the connection file"
-            elif self._heard:
+            elif self._stood:
                 self.lost = f"the connection to {self.endpoint} has ended"
         return bool(self.lost)
 

@@ -26,7 +26,7 @@ from zexec.wire import frames as base
 from zexec.wire.frames import Frame, _bound, _fetch, _start, _stow
 
 #: A pulse is what is sent most often to nobody.
-_PULSE, _SUBMIT, _OUTCOMES = _start("P"), _start("s"), _start("o")
+_PULSE, _SUBMIT, _OUTCOMES, _HEARD = _start("P"), _start("s"), _start("o"), _start("d")
 _CANCEL, _WITHDRAW, _KEPT, _PLAIN = _start("c"), _start("w"), _start("k"), _start("J")
 
 
@@ -287,12 +287,28 @@ def _rebuilt_detail(detail: Any) -> Any:
     return Death(*detail) if isinstance(detail, list) else detail
 
 
+_ID = struct.Struct("<q")
+
+
+def _pack_heard(m: msg.Heard, extra: list[Frame]) -> tuple[bytes, ...]:
+    if type(m.news) is bytes and len(m.news) < base.INLINE:
+        return _HEARD, _ID.pack(m.id), m.news
+    extra.append(m.news)
+    return _HEARD, _ID.pack(m.id)
+
+
+def _unpack_heard(header: bytes, parts: Sequence[Frame]) -> msg.Heard:
+    (id,) = _ID.unpack_from(header, 2)
+    return msg.Heard(id, parts[1] if len(parts) > 1 else header[2 + _ID.size :])
+
+
 _PACK: dict[type, Callable[[Any, list[Frame]], tuple[bytes, ...]]] = {
     msg.Submit: _pack_submit,
     msg.Outcomes: _pack_outcomes,
     msg.Cancel: lambda m, x: (_CANCEL, base._pack_lists(m.ids, (1,) if m.running else ())),
     msg.Withdraw: lambda m, x: (_WITHDRAW, base._pack_lists(m.ids)),
     msg.Kept: lambda m, x: (_KEPT, base._pack_lists(m.ids)),
+    msg.Heard: _pack_heard,
     msg.Pulse: lambda m, x: (_PULSE,),
 }
 
@@ -308,6 +324,7 @@ _UNPACK: dict[bytes, Callable[[bytes, Sequence[Frame]], Any]] = {
     _CANCEL: _unpack_cancel,
     _WITHDRAW: lambda h, p: msg.Withdraw(base._unpack_lists(h)[0]),
     _KEPT: lambda h, p: msg.Kept(base._unpack_lists(h)[0]),
+    _HEARD: _unpack_heard,
     _PULSE: lambda h, p: msg.Pulse(),
     _PLAIN: _unpack_plain,
 }
