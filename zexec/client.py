@@ -33,7 +33,7 @@ from zexec.core.events import (
     SubmittedAfter,
     Terminated,
 )
-from zexec.messages import BROKEN, CALL, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
+from zexec.messages import BROKEN, CALL, FAILED_REMOTELY, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, without_frames
 from zexec.result import LOGGER, AsyncResult, MapResult
@@ -61,6 +61,7 @@ class Link(Protocol):
     def kill_engines(self, force: bool) -> None: ...
     def signal(self, ids: Iterable[int], number: int) -> None: ...
     def places(self) -> list[int]: ...
+    def remember(self, place: int, key: int, task: Task | None) -> None: ...
     def broken(self) -> Any: ...
     def join(self, timeout: float | None = None) -> None: ...
     @property
@@ -257,6 +258,14 @@ class Client:
         """Numbers of the engines that there are, or will be: an engine that is replaced keeps its own."""
         return self._link.places()
 
+    def remember(self, place: int, key: int, function: Function, payload: Any) -> None:
+        """Have whoever takes a place from now on run this before all else: as a map of one item."""
+        self._link.remember(place, key, Task(0, function, MAP, payload))
+
+    def forget(self, place: int, key: int) -> None:
+        """Not any more."""
+        self._link.remember(place, key, None)
+
     def drain(self, ids: Iterable[int], restart: bool) -> None:
         """Have engines leave when they have finished what they run, for good, or to be replaced."""
         for id in ids:
@@ -345,13 +354,16 @@ class Client:
         self,
         function: Function,
         kind: int,
-        chunks: Iterable[tuple[int, Sequence[Any]]],
+        chunks: Iterable[tuple[int, Any]],
         sink: ChunkSink,
         options: Options = DEFAULT,
         ids: list[int] | None = None,
         feeding: bool = False,
+        packed: bool = False,
     ) -> None:
         """Submit chunks, pairs of the first item's index and the items. ``sink`` gets each one's outcome.
+
+        With ``packed`` they have been made payloads already, of one item each.
 
         A chunk that cannot be pickled is reported to the sink at once, like any failure.
 
@@ -362,9 +374,9 @@ class Client:
         waiting = {}
         failed = []
         for start, chunk in chunks:
-            size = len(chunk)
+            size = 1 if packed else len(chunk)
             try:
-                payload = dump_chunk(chunk, self._main)
+                payload = chunk if packed else dump_chunk(chunk, self._main)
             except Exception as e:
                 failed.append((start, size, e))
                 continue
@@ -489,6 +501,8 @@ class Client:
             elif waiting is not None:
                 sink, start, size = waiting  # type: ignore[misc]
                 sink(start, size, outcome)
+            elif outcome[0] < 0 and outcome[1] in FAILED_REMOTELY:
+                LOGGER.warning("engine %d has taken another's place, but not all of its names", outcome[4])
         self._let_go()
         if self._cancels:
             heard = [outcome[0] for outcome in outcomes] + refused

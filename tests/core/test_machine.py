@@ -34,6 +34,7 @@ class Double:
         self.started = -1
         self.asked: list[list[int]] = []  # unanswered
         self.unsent: list[tuple[int, int]] = []  # (number, status) of results
+        self.rites: list[bytes] = []  # payloads of what it is to run first
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -83,6 +84,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert engine.up
             assert not engine.stopping
             numbers = list(range(action.base, action.base + len(action.tasks)))
+            if action.base == 0 and engine.rites:
+                assert [task.payload for task in action.tasks] == engine.rites, "something else came first"
+            else:
+                assert all(task.id >= 0 for task in action.tasks)
             assert numbers[0] > max([engine.started, *engine.queue])
             engine.queue += numbers
         elif kind is act.Settle:
@@ -116,6 +121,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.finished += 1
 
     def settle(self, task: Task) -> None:
+        if task.id < 0:
+            return  # nobody waits for it
         assert self.tasks[task.id] is task
         self.settled[task.id] += 1
         assert self.settled[task.id] == 1
@@ -196,6 +203,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def promise(self, places: frozenset[int]) -> None:
         self.tell(ev.Promised(places))
 
+    @rule(place=st.integers(0, 4), key=st.integers(1, 3), forget=st.booleans())
+    def remember(self, place: int, key: int, forget: bool) -> None:
+        rite = None if forget else Task(0, FUNCTIONS[0], CALL, b"%d" % key)
+        self.tell(ev.Remembered(place, key, rite))
+
     @rule(id=st.integers(0, 5), restart=st.sampled_from([True, True, False]))
     def drain(self, id: int, restart: bool) -> None:
         self.tell(ev.Drain(id, restart))
@@ -212,8 +224,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     def engine_up(self, data: Any) -> None:
         engine = self.some_engine(data, up=False)
         if engine:
-            engine.up = True
-            self.tell(ev.EngineUp(engine.serial, engine.id))
+            self.go_up(engine)
+
+    def go_up(self, engine: Double) -> None:
+        engine.up = True
+        engine.rites = [task.payload for task in self.s.rites.get(engine.id, {}).values()]
+        self.tell(ev.EngineUp(engine.serial, engine.id))
 
     @rule(data=st.data(), count=st.integers(1, 8), status=st.sampled_from([OK, OK, OK, ERROR]), late=st.booleans())
     def run(self, data: Any, count: int, status: int, late: bool) -> None:
@@ -318,7 +334,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def nothing_is_forgotten(self) -> None:
         if hasattr(self, "s"):
             open_ = {id for id in self.tasks if not self.settled[id]}
-            assert set(self.s.tasks) == open_ - self.about_to_be_announced()
+            assert {id for id in self.s.tasks if id >= 0} == open_ - self.about_to_be_announced()
 
     def about_to_be_announced(self) -> set[int]:
         ids = set()
@@ -359,8 +375,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.bury(engine)
                 continue
             if not engine.up:
-                engine.up = True
-                self.tell(ev.EngineUp(engine.serial, engine.id))
+                self.go_up(engine)
             while engine.asked:
                 self.answer_one(engine)
             while engine.queue or engine.running is not None:

@@ -112,15 +112,17 @@ def test_views_made_before_say_what_is_gone(client: zexec.Client) -> None:
     assert len(every.apply_sync(tasks.pid)) == 1
 
 
-def test_an_engine_that_is_restarted_has_its_number_and_no_names(client: zexec.Client) -> None:
+def test_an_engine_that_is_restarted_has_its_number_and_what_was_pushed(client: zexec.Client) -> None:
     client[:]["a"] = 1
+    client[:].execute("b = 1", block=True)
     pid = client[0].apply_sync(tasks.pid)
     client.shutdown(0, restart=True, block=True)
     assert client.ids == [0, 1]
     assert client[0].apply_sync(tasks.pid) != pid
-    assert client[1]["a"] == 1
+    assert client[:]["a"] == [1, 1]
+    assert client[1]["b"] == 1
     with pytest.raises(zexec.RemoteError, match="NameError"):
-        client[0]["a"]
+        client[0]["b"]
 
 
 def test_the_hub_ends_with_all(client: zexec.Client) -> None:

@@ -213,6 +213,9 @@ class RemoteLink:
         self._inbox.append(ev.CancelAll())
         self._ring()
 
+    def remember(self, place: int, key: int, task: Task | None) -> None:
+        """Nothing yet: what is to be done again on replacements is not told to a hub of another process."""
+
     def signal(self, ids: Iterable[int], number: int) -> None:
         self.ask("signal", [list(ids), number])
 

@@ -155,6 +155,15 @@ class CancelAll:
 
 
 @dataclass(slots=True)
+class Remembered:
+    """A task that whoever takes a place from now on is to run before all else; None: not any more. Nobody waits for its end."""
+
+    place: int
+    key: int
+    task: Task | None
+
+
+@dataclass(slots=True)
 class Broke:
     """The cluster cannot run tasks any more (the initializer failed, say)."""
 
@@ -193,6 +202,7 @@ Event = (
     | CancelWanted
     | CancelWithdrawn
     | CancelAll
+    | Remembered
     | Broke
     | Closed
     | Terminated

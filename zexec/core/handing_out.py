@@ -37,6 +37,21 @@ def assign(s: State, now: float) -> None:
         s.actions.append(act.Send(engine.serial, engine.next_seq - len(batch), batch))
 
 
+def send(s: State, now: float, engine: Engine, tasks: list[Task]) -> None:
+    """Send an engine these tasks, which are in no queue, whatever its credit."""
+    base = engine.next_seq
+    for seq, task in enumerate(tasks, base):
+        task.cost = s.costs.expect(task.function.digest, task.size)
+        task.state = SENT
+        task.engine = engine.serial
+        task.seq = seq
+        engine.held[seq] = task
+        engine.load += task.cost
+    engine.next_seq += len(tasks)
+    s.log.add(now, "sent before all else to", engine.id, [task.id for task in tasks])
+    s.actions.append(act.Send(engine.serial, base, tasks))
+
+
 def _assign_pinned(s: State, batches: Batches, now: float) -> None:
     """Give tasks with targets to places where something may have changed."""
     woken = s.pinned.woken

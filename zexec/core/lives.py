@@ -9,6 +9,7 @@ from zexec.core import events as ev
 from zexec.core.claims import claim
 from zexec.core.dependencies import Dependencies
 from zexec.core.engines import LEAVING, STARTING, UP, Engine
+from zexec.core.handing_out import send
 from zexec.core.pinned import PinnedQueues
 from zexec.core.state import NOBODY, State
 from zexec.core.taking_back import take_back
@@ -131,10 +132,33 @@ def on_engine_up(s: State, now: float, event: ev.EngineUp) -> None:
     s.has_been_up = True
     if event.claims or event.next_seq:
         claim(s, now, engine, event)
+    elif engine.id in s.rites and not (s.broken or s.terminated):
+        _perform_rites(s, now, engine)
     s.sort(engine)
     if engine in s.fleet.idle:
         # Behind those that have been at work, and that were up before it.
         s.fleet.idle.move_to_end(engine, last=False)
+
+
+def _perform_rites(s: State, now: float, engine: Engine) -> None:
+    """Have an engine run what is remembered for its place: at once, whatever its credit, so that it comes before all else."""
+    runs = []
+    for rite in s.rites[engine.id].values():
+        s.rites_run += 1
+        targets = frozenset((engine.id,))
+        runs.append(Task(-s.rites_run, rite.function, rite.kind, rite.payload, targets=targets))
+    s.tasks.update((task.id, task) for task in runs)
+    send(s, now, engine, runs)
+
+
+def on_remembered(s: State, now: float, event: ev.Remembered) -> None:
+    if event.task is not None:
+        s.rites.setdefault(event.place, {})[event.key] = event.task
+        return
+    rites = s.rites.get(event.place, {})
+    rites.pop(event.key, None)
+    if not rites:
+        s.rites.pop(event.place, None)
 
 
 def on_engine_down(s: State, now: float, event: ev.EngineDown) -> None:
@@ -191,6 +215,11 @@ def _fate(s: State, engine: Engine, task: Task, ran: bool, event: ev.EngineDown)
     """The status, and its detail, of a task whose engine is lost; None if it shall run elsewhere."""
     if task.seq in engine.stirred:
         return task.expired, task.timeout
+    if task.id < 0:
+        # Its successor begins anew; unless that is what it died of.
+        if ran and not engine.condemned:
+            s.rites.pop(engine.id, None)
+        return CANCELLED, None
     if task.cancelling and (not ran or task.id in s.hard):
         return CANCELLED, None
     if ran and not engine.condemned:

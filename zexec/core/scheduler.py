@@ -66,6 +66,7 @@ HANDLERS: dict[type, Callable[[State, float, Any], None]] = {
     ev.CancelWanted: taking_back.on_cancel_wanted,
     ev.CancelWithdrawn: taking_back.on_cancel_withdrawn,
     ev.CancelAll: taking_back.on_cancel_all,
+    ev.Remembered: lives.on_remembered,
     ev.Broke: lives.on_broke,
     ev.Closed: lives.on_closed,
     ev.Terminated: lives.on_terminated,

@@ -68,6 +68,9 @@ class State:
         self.pinned = PinnedQueues()
         #: those that wait for other tasks
         self.depending = Dependencies()
+        #: what whoever takes a place runs first, by place and key; their runs have ids below 0
+        self.rites: dict[int, dict[int, Task]] = {}
+        self.rites_run = 0
         #: those that may run only on certain engines
         self.following = Following()
         self.costs = Costs()

@@ -165,6 +165,10 @@ class HubThread:
         """The places that are filled, or will be."""
         return self.hub.scheduler.open_places
 
+    def remember(self, place: int, key: int, task: Task | None) -> None:
+        """Have whoever takes a place from now on run a task before all else, or not any more."""
+        self.tell(ev.Remembered(place, key, task))
+
     def kill_engines(self, force: bool) -> None:
         """End every engine's process now."""
         with self.lock:

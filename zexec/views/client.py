@@ -24,11 +24,12 @@ from zexec import errors
 from zexec.client import Client as Connection
 from zexec.client import ClosedError
 from zexec.executor import ProcessPoolExecutor
-from zexec.messages import MAP, Function
+from zexec.messages import MAP, OK, Function
 from zexec.options import Options
 from zexec.pool import Pool
 from zexec.result import Metadata
 from zexec.views.results import Part, ViewResult, _seconds
+from zexec.views.rites import Rites
 from zexec.views.shipping import Shipper
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 LOOK = 0.05
 #: results by the ids of their tasks, for each connection
 _registry: WeakKeyDictionary[Connection, WeakValueDictionary[str, ViewResult]] = WeakKeyDictionary()
+_rites: WeakKeyDictionary[Connection, Rites] = WeakKeyDictionary()
 
 #: what ``wait``, ``abort`` and ``get_result`` take: ids, places in the history, results, or collections of those
 Jobs = Any
@@ -73,6 +75,7 @@ class Client:
         self.history: list[str] = []
         #: results by the ids of their tasks, also those of other clients of the same pool or executor
         self._results = _registry.setdefault(self._connection, WeakValueDictionary())
+        self._rites = _rites.setdefault(self._connection, Rites())
         #: those that are open, so that they are not dropped
         self._open: dict[int, ViewResult] = {}
         #: tasks that ended well or not, by engine
@@ -200,13 +203,16 @@ class Client:
         ids: list[int] = []
         result._ids = ids
         try:
-            submit, sink = self._connection.submit_chunks, _Sink(self, result, key)
-            chunks = [(index, [parcel]) for index, parcel in enumerate(payloads)]
+            # What goes to several engines is packed once.
+            packed = {id(parcel): self.shipper.payload(parcel) for parcel in payloads}
+            chunks = [(index, packed[id(parcel)]) for index, parcel in enumerate(payloads)]
+            submit = self._connection.submit_chunks
+            sink = _Sink(self, result, key, function, dict(chunks) if result._rite is not None else {})
             if len(options) == 1:
-                submit(function, MAP, chunks, sink, options[0], ids)
+                submit(function, MAP, chunks, sink, options[0], ids, packed=True)
             else:
                 for chunk, chosen in zip(chunks, options, strict=True):
-                    submit(function, MAP, [chunk], sink, chosen, ids)
+                    submit(function, MAP, [chunk], sink, chosen, ids, packed=True)
         except BaseException as e:
             with self._gate:
                 self._open.pop(key, None)
@@ -533,7 +539,7 @@ class Client:
 
         Args:
             targets: engines; all by default.
-            restart: others take their places, with empty namespaces.
+            restart: others take their places, with the names that were pushed there.
             hub: end the pool or executor, with all engines.
             block: wait until the engines' processes have ended; as the client's ``block``, by default.
 
@@ -618,15 +624,23 @@ def _split_jobs(jobs: Jobs) -> tuple[Jobs, list[Future[Any]]]:
 class _Sink:
     """Receives what becomes of one result's parts."""
 
-    __slots__ = ("_client", "_key", "_result")
+    __slots__ = ("_client", "_function", "_key", "_payloads", "_result")
 
-    def __init__(self, client: Client, result: ViewResult, key: int) -> None:
+    def __init__(
+        self, client: Client, result: ViewResult, key: int, function: Function, payloads: dict[int, Any]
+    ) -> None:
         self._client = client
         self._result = result
         self._key = key
+        self._function = function
+        #: of calls that are to be done again on replacements
+        self._payloads = payloads
 
     def __call__(self, index: int, size: int, outcome: Any) -> None:
-        self._client._arrive(self._result, self._key, index, outcome)
+        client, rite, payload = self._client, self._result._rite, self._payloads.pop(index, None)
+        if rite is not None and outcome[1] == OK:
+            client._rites.note(client._connection, outcome[4], rite, self._function, payload)
+        client._arrive(self._result, self._key, index, outcome)
 
     def hear(self, index: int, news: bytes) -> None:
         """A part says something while it runs."""

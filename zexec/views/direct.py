@@ -17,6 +17,7 @@ from zexec.views import partition
 from zexec.views.client import Targets
 from zexec.views.functions import ParallelFunction
 from zexec.views.results import Part, ViewResult
+from zexec.views.rites import Rite
 from zexec.views.shipping import name_of
 from zexec.views.view import View, equal_parts
 
@@ -39,9 +40,10 @@ class DirectView(View):
         kwargs: dict[str, Any],
         block: bool | None,
         targets: Targets = None,
+        rite: Rite | None = None,
     ) -> Any:
         parcel = self.client.shipper.pack((args, kwargs))
-        return self._finish(self._submit(f, targets, lambda ids: [parcel] * len(ids)), block)
+        return self._finish(self._submit(f, targets, lambda ids: [parcel] * len(ids), rite=rite), block)
 
     def _submit(
         self,
@@ -84,12 +86,20 @@ class DirectView(View):
         return self._execute(code, None, silent, targets, block)
 
     def _execute(
-        self, code: str, filename: str | None, silent: bool, targets: Targets, block: bool | None
+        self,
+        code: str,
+        filename: str | None,
+        silent: bool,
+        targets: Targets,
+        block: bool | None,
+        rite: Rite | None = None,
     ) -> ViewResult:
         if not isinstance(code, str):
             raise TypeError(f"code must be a string, not {code!r}")
         parcel = self.client.shipper.pack(((code, filename, silent), {}))
-        result = self._submit(namespace.execute, targets, lambda ids: [parcel] * len(ids), name="execute", code=code)
+        result = self._submit(
+            namespace.execute, targets, lambda ids: [parcel] * len(ids), name="execute", code=code, rite=rite
+        )
         self._finish(result, block)
         return result
 
@@ -124,7 +134,7 @@ class DirectView(View):
             raise TypeError(f"names to push must come in a dict, not in {ns!r}")
         for name in ns:
             _check_name(name)
-        return self._apply(namespace.push, (ns,), {}, block, targets)
+        return self._apply(namespace.push, (ns,), {}, block, targets, ("bind", frozenset(ns)))
 
     def pull(self, names: str | Iterable[str], targets: Targets = None, block: bool | None = None) -> Any:
         """What a name is bound to on the engines, or for several names a list."""
@@ -152,11 +162,11 @@ class DirectView(View):
 
     def __delitem__(self, name: str) -> None:
         _check_name(name)
-        self._apply(namespace.delete, ([name],), {}, True)
+        self._apply(namespace.delete, ([name],), {}, True, None, ("unbind", frozenset((name,))))
 
     def clear(self, targets: Targets = None, block: bool | None = None) -> Any:
         """Unbind all names."""
-        return self._apply(namespace.clear, (), {}, block, targets)
+        return self._apply(namespace.clear, (), {}, block, targets, ("clear", frozenset()))
 
     clear_namespace = clear
 
@@ -194,7 +204,8 @@ class DirectView(View):
                 parts = [part[0] if len(part) == 1 else part for part in parts]
             return [self.client.shipper.pack((({key: part},), {})) for part in parts]
 
-        result = self._submit(namespace.push, targets, parcels, name="scatter", single=False)
+        rite: Rite = ("bind", frozenset((key,)))
+        result = self._submit(namespace.push, targets, parcels, name="scatter", single=False, rite=rite)
         self._finish(result, block)
         return None if (self.block if block is None else block) else result
 
@@ -326,7 +337,7 @@ class DirectView(View):
             code = f"from {name} import {', '.join(fromlist)}" if fromlist else f"import {name}"
             if code not in seen:
                 seen.append(code)
-                self.execute(code, block=True)
+                self._execute(code, None, True, None, True, ("bind", frozenset((code,))))
                 if not quiet:
                     sys.stdout.write(f"{code} on engines {', '.join(map(str, self.client.resolve(self.targets)))}\n")
             if local:

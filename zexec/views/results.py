@@ -29,6 +29,7 @@ from zexec.result import CANCELLED_STATE, LOGGER, AsyncResult, MapResult, Metada
 from zexec.views.display import StreamedOutput, display_outputs, wait_interactively
 from zexec.views.metadata import METADATA, metadata_of, uuid_of
 from zexec.views.replies import ExecuteReply
+from zexec.views.rites import Rite
 from zexec.wire.parcels import unpack
 from zexec.wire.pickling import load_report
 
@@ -116,6 +117,7 @@ class ViewResult(MapResult):
         copy: arrays in values are writable copies.
         submitted_at: when; now, if not given.
         code: the string of code that its parts run: their values are ExecuteReplies.
+        rite: what its parts do to names, if that is to be done again on engines that take others' places.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class ViewResult(MapResult):
         copy: bool = False,
         submitted_at: float | None = None,
         code: str | None = None,
+        rite: Rite | None = None,
     ) -> None:
         super().__init__(connection, connection.face, what, sum(part.size for part in parts), return_exceptions)
         self._connection = connection
@@ -142,6 +145,7 @@ class ViewResult(MapResult):
         self._ordered = ordered
         self._copy = copy
         self._code = code
+        self._rite = rite
         self._guard = threading.Lock()
         #: indices of items in the order in which they arrived, if not ordered
         self._order: list[int] = []
