@@ -99,9 +99,8 @@ def test_an_input_that_fails_under_a_buffer(executor: zexec.Executor) -> None:
 
 
 def test_on_engine_death_is_one_of_two() -> None:
-    ex = zexec.Executor(1, mp_context=FORK, on_engine_death="ignore")
-    with pytest.raises(ValueError, match="on_engine_death must be one of replace, break"):
-        ex.submit(tasks.double, 1)
+    with pytest.raises(ValueError, match="on_engine_death must be one of replace, break, not 'ignore'"):
+        zexec.Executor(1, mp_context=FORK, on_engine_death="ignore")
 
 
 def test_signatures_are_the_stdlibs_and_additions_are_keyword_only() -> None:
