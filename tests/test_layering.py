@@ -69,6 +69,7 @@ FACE = {
     "zexec.options",
     "zexec.outcomes",
     "zexec.pool",
+    "zexec.map_result",
     "zexec.result",
     "zexec.views",
 }

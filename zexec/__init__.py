@@ -47,8 +47,9 @@ if TYPE_CHECKING:
         ZexecError,
     )
     from zexec.executor import Executor, ProcessPoolExecutor
+    from zexec.map_result import MapResult
     from zexec.pool import Pool
-    from zexec.result import AsyncResult, MapResult
+    from zexec.result import AsyncResult
     from zexec.views.balanced import LoadBalancedView
     from zexec.views.client import Client
     from zexec.views.direct import DirectView
@@ -76,7 +77,7 @@ _WHERE = {
     "InitializerError": "zexec.errors",
     "InvalidDependency": "zexec.errors",
     "LoadBalancedView": "zexec.views.balanced",
-    "MapResult": "zexec.result",
+    "MapResult": "zexec.map_result",
     "NoEngineError": "zexec.errors",
     "NotReadyError": "zexec.errors",
     "ParallelFunction": "zexec.views.functions",

@@ -33,10 +33,11 @@ from zexec.core.events import (
     SubmittedAfter,
     Terminated,
 )
+from zexec.map_result import MapResult
 from zexec.messages import BROKEN, CALL, FAILED_REMOTELY, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, without_frames
-from zexec.result import LOGGER, AsyncResult, MapResult
+from zexec.result import LOGGER, AsyncResult
 from zexec.wire.pickling import FunctionPickler, MainModule, dump_call, dump_chunk
 
 #: Seconds that ``cancel`` waits for an engine's word before it says no. Answers take well under a millisecond; an engine

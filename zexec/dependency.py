@@ -16,8 +16,9 @@ from typing import Any
 from zexec.core.dependencies import Condition, End
 from zexec.core.following import Where
 from zexec.errors import UnmetDependency
+from zexec.map_result import MapResult
 from zexec.messages import DIED, OK, RAN, Outcome
-from zexec.result import AsyncResult, MapResult
+from zexec.result import AsyncResult
 
 
 class Dependency:

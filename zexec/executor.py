@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from zexec import errors
 from zexec.client import Client, ClosedError
 from zexec.local import check_policies, local_client
+from zexec.map_result import MapResult
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, broken
 from zexec.pool import default_processes, speaks_as
-from zexec.result import AsyncResult, MapResult
+from zexec.result import AsyncResult
 
 if TYPE_CHECKING:
     import zexec.views.client as views

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 from zexec import errors
 from zexec.client import ClosedError
 from zexec.messages import KEEP_GOING, MAP, Outcome
-from zexec.outcomes import items_of
-from zexec.result import describe_item
+from zexec.outcomes import describe_item, items_of
 
 if TYPE_CHECKING:
     from zexec.client import Client

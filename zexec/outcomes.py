@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +100,6 @@ def error_of(outcome: Outcome, face: Face, what: str) -> BaseException:
         error: BaseException = detail
         return error
     if status == CANCELLED:
-        from concurrent.futures import CancelledError
-
         return CancelledError()
     return errors.ZexecError(f"{what} ended with unknown status {status}")
 
@@ -165,6 +164,14 @@ def broken(detail: Any, face: Face) -> BaseException:
         error.__cause__ = exc if exc is not None else errors.RemoteError(name, args, text)
         return error
     return errors.BrokenClusterError(f"the {face.name} is broken: {detail}")
+
+
+def describe_item(error: BaseException, start: int, offset: int, failures: dict[int, BaseException]) -> BaseException:
+    """Note on an exception which item of a map it belongs to: the first, where it stands for several."""
+    first = next(o for o, e in failures.items() if e is error)
+    if first == offset and not isinstance(error, CancelledError):
+        add_note(error, f"zexec: raised for item {start + offset} of the map")
+    return error
 
 
 def add_note(error: BaseException, note: str) -> BaseException:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from zexec.client import Client, ClosedError
 from zexec.imap import ImapIterator
 from zexec.local import local_client
+from zexec.map_result import MapResult
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face
-from zexec.result import AsyncResult, MapResult
+from zexec.result import AsyncResult
 
 if TYPE_CHECKING:
     import zexec.views.client as views

@@ -14,7 +14,7 @@ from tests.helpers import tasks
 
 FORK = multiprocessing.get_context("fork")
 
-#: the issue's example, in tenths of a second
+#: a mix of short and long, in tenths of a second
 DURATIONS = [1, 2, 1, 10, 3, 1, 4, 10, 1, 3, 2, 10]
 #: what greedy list scheduling gives may be exceeded by so much
 TOLERANCE = 0.1
@@ -81,7 +81,7 @@ def test_order_of_arrival_on_one_engine(flag: Any) -> None:
 
 
 def test_all_that_have_not_started_can_be_cancelled(executor: zexec.Executor, flag: Any) -> None:
-    """The issue's example: 20 futures on 2 busy engines."""
+    """20 futures on 2 busy engines."""
     fs = [executor.submit(tasks.hold, flag("started"), flag("release"), i) for i in range(22)]
     assert tasks.until(lambda: len(tasks.lines(flag("started"))) == 2)
     assert [f.cancel() for f in reversed(fs)] == [True] * 20 + [False] * 2

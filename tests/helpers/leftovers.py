@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-#: Seconds within which all has to be gone. Issue and design give the engines of a killed client five.
+#: Seconds within which all has to be gone. The promise to users gives the engines of a killed client five.
 DEADLINE = 5.0
 #: Seconds between two looks at what nobody sends an event for: threads, descriptors, files.
 LOOK = 0.01

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from zexec import errors
 from zexec.dependency import where
 from zexec.engine.namespace import ItemFailure, ViewFailure
+from zexec.map_result import MapResult
 from zexec.messages import CANCELLED, DIED, OK, Outcome
 from zexec.outcomes import items_of as items_of_chunk
 from zexec.outcomes import value_of
-from zexec.result import CANCELLED_STATE, LOGGER, AsyncResult, MapResult, Metadata
+from zexec.result import CANCELLED_STATE, LOGGER, AsyncResult, Metadata
 from zexec.views.display import StreamedOutput, display_outputs, wait_interactively
 from zexec.views.metadata import METADATA, metadata_of, uuid_of
 from zexec.views.replies import ExecuteReply
