@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -89,8 +90,8 @@ class HubProcess:
         cards.make_private(self.folder.parent)
         cards.make_private(self.folder)
         self._refuse_second()
-        self._sockets = "" if settings.only_tcp else tempfile.mkdtemp(prefix="zexec-", dir=_short_folder())
         endpoints = listening(settings)
+        self._sockets = "" if settings.only_tcp else tempfile.mkdtemp(prefix="zexec-", dir=_short_folder())
         keys, self._public = self._keys()
         self._bell = bell = Bell()
         self._context = make_context()
@@ -98,8 +99,12 @@ class HubProcess:
         if endpoints and keys is not None:
             self._guard = Guard(self._context, keys)
             bell.watch(self._guard.fileno())
-        to_engines = Door(self._context, "engines", self._ipc("engines") + endpoints, keys, bell.watch)
-        to_clients = Door(self._context, "clients", self._ipc("clients") + endpoints, keys, bell.watch)
+        try:
+            to_engines = Door(self._context, "engines", self._ipc("engines") + endpoints, keys, bell.watch)
+            to_clients = Door(self._context, "clients", self._ipc("clients") + endpoints, keys, bell.watch)
+        except BaseException:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+            raise
         scheduler = Scheduler(0, elastic=True)
         self.starter: Any = None
         self.roster = Roster(to_engines, self._tell, self._child, LOGGER.warning)
