@@ -143,6 +143,13 @@ def write_into(array: Any) -> float:
     return float(array.sum())
 
 
+def append_and_nap(path: str, value: Any, seconds: float) -> Any:
+    """Note that it runs, and take so long."""
+    append(path, str(value))
+    sleep(seconds)
+    return value
+
+
 def nap_and_clean_up(path: str) -> str:
     try:
         sleep(60)

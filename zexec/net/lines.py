@@ -135,8 +135,11 @@ class Line:
         return self._epoll.fileno()
 
     def pending(self) -> bool:
-        """Whether a message is there that the descriptor will not announce again."""
-        return is_ready(self._socket)
+        """Whether a message, or the end, is there that the descriptor will not announce again.
+
+        To be asked before each sleep: a monitor that nobody has found empty announces nothing.
+        """
+        return is_ready(self._socket) or is_ready(self._monitor)
 
     def close(self, linger: int | None = None) -> None:
         """Hang up. ``linger``: ms that what was not sent yet may take."""
