@@ -123,6 +123,25 @@ class ZexecPool(PoolPeer):
         self._pool = zexec.Pool(self.engines, context=multiprocessing.get_context(self.start_method))
 
 
+class ZexecCluster(PoolPeer):
+    """Through a hub process, over TCP with CURVE: what dask, ray and ipyparallel are built like."""
+
+    name = "zexec-cluster"
+    package = "zexec"
+    is_zexec = True
+
+    def open(self, lambdas: bool = False) -> None:
+        import zexec
+
+        self._cluster = zexec.Cluster(self.engines, listen="127.0.0.1", options=["--only-tcp"])
+        self._cluster.wait_for_engines(self.engines)
+        self._pool = zexec.Pool(self.engines, cluster=self._cluster)
+
+    def close(self) -> None:
+        super().close()
+        self._cluster.stop()
+
+
 class ZexecPoolSpawn(ZexecPool):
     name = "zexec-spawn"
     start_method = "spawn"
@@ -345,6 +364,7 @@ _ALL: tuple[type[Peer], ...] = (
     ZexecPool,
     ZexecExecutor,
     ZexecPoolSpawn,
+    ZexecCluster,
     MultiprocessingFork,
     MultiprocessingSpawn,
     ConcurrentFutures,

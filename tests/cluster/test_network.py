@@ -120,7 +120,9 @@ class Lab:
 
     def status(self) -> dict[str, Any]:
         command = [
-            *["ip", "netns", "exec"],
+            "ip",
+            "netns",
+            "exec",
             self.hosts["hub"],
             sys.executable,
             "-m",
