@@ -31,12 +31,26 @@ def main(argv: list[str]) -> int:
     )
     from zexec.errors import ClusterError
     from zexec.hub.process import Settings, serve
+    from zexec.hub.starters import Starting
 
     settings = Settings(
         name=options.name,
         engines=options.n,
         maximum=options.max,
         kind=options.engines,
+        starting=Starting(
+            hosts=[host for text in options.hosts for host in text.split(",") if host],
+            python=options.python,
+            setup=options.setup,
+            arguments=options.argument,
+            queue=options.queue,
+            time=options.time,
+            memory=options.memory,
+            cores=options.cores,
+            account=options.account,
+            image=options.image,
+            extra=options.extra,
+        ),
         listen=options.listen,
         plain=options.plain,
         only_tcp=options.only_tcp,
@@ -66,7 +80,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--max", type=_count, metavar="N", help="engines to have at most: between -n and this, as work comes"
     )
     parser.add_argument("--name", default="default", help="the cluster's name (default)")
-    parser.add_argument("--engines", default="local", metavar="KIND", help="how engines are started (local)")
+    parser.add_argument(
+        "--engines",
+        default="local",
+        metavar="KIND",
+        help="how engines are started: local, ssh, mpi, slurm, pbs, lsf, sge, htcondor, kubernetes, or '' for not at all (local)",
+    )
     parser.add_argument(
         "--listen",
         action="append",
@@ -77,6 +96,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="", help="the name or address that other machines are to use for this one")
     parser.add_argument("--plain", action="store_true", help="no CURVE on TCP: allowed on the loopback only")
     parser.add_argument("--only-tcp", action="store_true", help="no sockets in the file system")
+    more = parser.add_argument_group("engines elsewhere", "What is not said is left to the system.")
+    more.add_argument("--hosts", action="append", default=[], metavar="HOST,...", help="ssh: where")
+    more.add_argument("--python", default="", metavar="PATH", help="the interpreter there (the path of this one)")
+    more.add_argument("--setup", default=":", metavar="COMMANDS", help="shell commands before an engine")
+    more.add_argument("--argument", action="append", default=[], metavar="ARG", help="one more for ssh or mpiexec")
+    more.add_argument("--queue", metavar="NAME", help="queue or partition")
+    more.add_argument("--time", type=float, metavar="SECONDS", help="that a job may take")
+    more.add_argument("--memory", type=_count, metavar="MIB", help="for each engine")
+    more.add_argument("--cores", type=_count, metavar="N", help="for each engine")
+    more.add_argument("--account", metavar="NAME", help="who pays")
+    more.add_argument("--image", default="python:3.12", metavar="NAME", help="kubernetes: the container")
+    more.add_argument("--extra", action="append", default=[], metavar="LINE", help="for the job, as it is")
+
+
+#: options of `zexec start` that go to `zexec hub` as they are
+PASSED_ON = ("hosts", "python", "setup", "argument", "queue", "time", "memory", "cores", "account", "image", "extra")
+
+
+def passed_on(options: argparse.Namespace) -> list[str]:
+    """Those options again, as arguments."""
+    found: list[str] = []
+    for name in PASSED_ON:
+        value = getattr(options, name)
+        for one in value if isinstance(value, list) else [value]:
+            if one not in (None, ""):
+                found.append(f"--{name}={one}")
+    return found
 
 
 def _count(text: str) -> int:

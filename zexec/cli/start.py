@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any
 
-from zexec.cli.hub import add_options
+from zexec.cli.hub import add_options, passed_on
 
 
 def main(argv: list[str]) -> int:
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     from zexec.cluster.cluster import Cluster
     from zexec.errors import ClusterError, TimeoutError
 
-    more: list[str] = []
+    more = passed_on(options)
     for flag in ("plain", "only_tcp"):
         if getattr(options, flag):
             more.append("--" + flag.replace("_", "-"))

@@ -33,6 +33,7 @@ from zexec.hub.hub import Hub
 from zexec.hub.orders import Orders
 from zexec.hub.provider import Provider, Starter
 from zexec.hub.roster import Roster
+from zexec.hub.starters import Starting, make
 from zexec.launch.children import Children
 from zexec.net import cards
 from zexec.net.bell import Bell
@@ -54,8 +55,9 @@ class Settings:
     engines: int = 0
     #: with this, as many as there is work for, between ``engines`` and it
     maximum: int | None = None
-    #: how engines are started: "local", or "" for not at all
+    #: how engines are started: "local", "" for not at all, or what ``starters`` knows
     kind: str = "local"
+    starting: Starting = field(default_factory=Starting)
     #: where to listen beyond this machine's file system: HOST or HOST:PORT
     listen: list[str] = field(default_factory=list)
     #: no CURVE on TCP; on the loopback only
@@ -90,6 +92,8 @@ class HubProcess:
         cards.make_private(self.folder.parent)
         cards.make_private(self.folder)
         self._refuse_second()
+        if settings.kind not in ("local", "") and not settings.listen:
+            settings.listen = ["0.0.0.0"]
         endpoints = listening(settings)
         self._sockets = "" if settings.only_tcp else tempfile.mkdtemp(prefix="zexec-", dir=_short_folder())
         keys, self._public = self._keys()
@@ -115,7 +119,11 @@ class HubProcess:
         self.desk = Desk(self.hub, to_clients, settings.name, False, self.orders.answer, LOGGER.warning)
         self._write_cards(to_clients.endpoints, to_engines.endpoints)
         if settings.kind:
-            self.provider._starter = self.starter = self._make_starter()
+            try:
+                self.provider._starter = self.starter = self._make_starter()
+            except BaseException:
+                self._close()
+                raise
         self.provider.scale(settings.engines, settings.maximum)
         if settings.lifeline is not None:
             bell.watch(settings.lifeline)
@@ -168,7 +176,10 @@ class HubProcess:
 
     def _make_starter(self) -> Starter:
         if self.settings.kind != "local":
-            raise ClusterError(f"no kind of engines is called {self.settings.kind!r}")
+            card = self.folder / f"{ENGINE}.json"
+            settings = self.settings
+            made: Starter = make(settings.kind, settings.starting, card, self.folder, settings.name, self._bell.ring)
+            return made
         path = str(self.folder / f"{ENGINE}.json")
         return Children(path, self._watch, self._bell.unwatch, log=self._log if self.settings.logs else None)
 
@@ -267,7 +278,8 @@ class HubProcess:
 
     def _child(self, token: str) -> Any:
         self.provider.came(token)
-        return None if self.starter is None else self.starter.arrived(token)
+        arrived = getattr(self.starter, "arrived", None)
+        return None if arrived is None else arrived(token)
 
     def _watch(self, fd: int) -> None:
         self._bell.watch(fd)
