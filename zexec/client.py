@@ -34,7 +34,19 @@ from zexec.core.events import (
     Terminated,
 )
 from zexec.map_result import MapResult
-from zexec.messages import BROKEN, CALL, FAILED_REMOTELY, KEEP_GOING, MAP, STARMAP, TERMINATED, Function, Outcome, Task
+from zexec.messages import (
+    BROKEN,
+    CALL,
+    FAILED_REMOTELY,
+    KEEP_GOING,
+    MAP,
+    OK,
+    STARMAP,
+    TERMINATED,
+    Function,
+    Outcome,
+    Task,
+)
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, without_frames
 from zexec.result import LOGGER, AsyncResult
@@ -121,6 +133,8 @@ class Client:
         self._ids = count(1)
         #: who waits for the outcome of each task: a result, or for a chunk (sink, start, size)
         self._open: dict[int, AsyncResult | tuple[ChunkSink, int, int]] = {}
+        #: ids of tasks that others wait for: the hub is told of their ends again
+        self._watched: set[int] = set()
         #: threads that wait for the word on cancels
         self._cancels: list[_Answers] = []
         # _gate makes "check that we are open, then give it to the link" one step against ``close``. Reentrant, because a
@@ -402,7 +416,7 @@ class Client:
             sink(start, size, local_failure(without_frames(error, self.face)))
 
     def _submit_after(self, tasks: Sequence[Task], options: Options) -> None:
-        from zexec.dependency import ends_of
+        from zexec.dependency import ends_of, task_ids
 
         wanted = [each for each in (options.after, options.follow) if each is not None]
         parents = {id(parent): parent for each in wanted for parent in each.results}
@@ -421,14 +435,20 @@ class Client:
         needs = Needs(after, follow, options.patience)
         for task in tasks:
             self._link.tell(SubmittedAfter(task, needs, ended))
-        # The hub sees their ends itself, unless it has seen them and the word is on its way to us just now.
+        # The hub sees their ends itself, unless it has seen them and the word is on its way to us just now: so it is told again
+        # when that comes. ``deliver`` takes out of _open first and looks into _watched after that: whichever it has missed,
+        # we do not find in _open.
         for parent in pending:
-            parent.add_done_callback(self._tell_of_parent)
+            ids = task_ids(parent)
+            self._watched.update(ids)
+            if not all(map(self._open.__contains__, ids)):
+                parent.add_done_callback(self._tell_of_parent)
 
     def _tell_of_parent(self, parent: AsyncResult) -> None:
         from zexec.dependency import ends_of
 
         for task_id, end in ends_of(parent).items():
+            self._watched.discard(task_id)
             if not self._ended:
                 self._link.tell(ParentEnded(task_id, end))
 
@@ -504,12 +524,23 @@ class Client:
                 sink(start, size, outcome)
             elif outcome[0] < 0 and outcome[1] in FAILED_REMOTELY:
                 LOGGER.warning("engine %d has taken another's place, but not all of its names", outcome[4])
+        if self._watched:
+            self._tell_of_ends(outcomes)
         self._let_go()
         if self._cancels:
             heard = [outcome[0] for outcome in outcomes] + refused
             for answers in list(self._cancels):
                 for task_id in heard:
                     answers.hear(task_id)
+
+    def _tell_of_ends(self, outcomes: list[Outcome]) -> None:
+        from zexec.dependency import where
+
+        for outcome in outcomes:
+            if outcome[0] in self._watched:
+                self._watched.discard(outcome[0])
+                if not self._ended:
+                    self._link.tell(ParentEnded(outcome[0], (outcome[1] == OK, *where(outcome))))
 
     def hear(self, said: list[tuple[int, Any]]) -> None:
         """Pass on what tasks that run say, to whoever receives their outcomes and has an ear for it."""

@@ -181,3 +181,39 @@ def test_no_names_to_move(balanced: zexec.LoadBalancedView) -> None:
 def test_sees_the_namespace_where_it_runs(client: zexec.Client, balanced: zexec.LoadBalancedView) -> None:
     client[:]["factor"] = 3
     assert balanced.map(lambda x: x * factor, range(3)) == [0, 3, 6]  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_sequences_of_all_kinds_are_mapped(balanced: zexec.LoadBalancedView, all: zexec.DirectView) -> None:
+    import collections
+
+    import numpy
+
+    def pair(*items: Any) -> Any:
+        return [item.item() if hasattr(item, "item") else item for item in items]
+
+    kinds: list[Any] = [
+        [0, 1, 2],
+        (0, 1, 2),
+        range(3),
+        numpy.arange(3),
+        collections.deque([0, 1, 2]),
+        {0: "a", 1: "b", 2: "c"},
+        bytes([0, 1, 2]),
+    ]
+    for view in (balanced, all):
+        for kind in kinds:
+            assert view.map_sync(pair, kind) == [[0], [1], [2]], kind
+            assert view.map_sync(pair, kind, "abcd") == [[0, "a"], [1, "b"], [2, "c"]], kind
+            assert view.map_sync(pair, iter(kind), itertools.count(5)) == [[0, 5], [1, 6], [2, 7]], kind
+            assert view.map_sync(pair, kind, itertools.count(5)) == [[0, 5], [1, 6], [2, 7]], kind
+        assert view.map_sync(pair, [], itertools.count()) == []
+        assert view.map_sync(pair, iter([]), iter([])) == []
+
+
+def test_a_long_map_makes_few_tasks(balanced: zexec.LoadBalancedView) -> None:
+    result = balanced.map_async(tasks.double, range(1_000_000))
+    assert len(result) == 1_000_000
+    assert len(result.msg_ids) <= 4096
+    assert result.get() == list(range(0, 2_000_000, 2))
+    assert len(balanced.map_async(tasks.double, range(100)).msg_ids) == 100, "few are balanced one by one"
+    assert len(balanced.map_async(tasks.double, range(10_000), chunksize=5).msg_ids) == 2000

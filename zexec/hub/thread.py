@@ -72,6 +72,8 @@ class HubThread:
         self.hungry = False
         self._deliver = deliver
         self._hear = hear
+        #: something has come into the inbox from the io thread itself
+        self._again = False
         self._ended = ended
         self._thread = threading.Thread(target=self._run, name="zexec-io", daemon=True)
         #: set once the thread has ended and everything is released
@@ -119,7 +121,10 @@ class HubThread:
     def tell(self, event: ev.Event) -> None:
         """Anything else: it must be seen to at once."""
         self.hub.inbox.append(event)
-        self._bell.ring()
+        if self.in_thread():
+            self._again = True
+        else:
+            self._bell.ring()
 
     def is_running(self, task_id: int) -> bool:
         with self.lock:
@@ -282,6 +287,9 @@ class HubThread:
                 del outcomes, refused
             if finished:
                 return
+            if self._again:
+                self._again, ready = False, set()
+                continue
             ready = bell.wait(None if due is None else max(0.0, due - monotonic()))
 
     def _close(self) -> None:

@@ -53,10 +53,15 @@ def split(sequence: Any, parts: int, dist: str = "b") -> list[Any]:
         raise ValueError(f"a sequence is cut into one part at least, not {parts}")
     sequence = as_sequence(sequence)
     size = len(sequence)
-    cut = _cut_of(sequence)
+    cut_it = _cut_of(sequence)
     if dist == "b":
-        return [cut(sequence, slice(begin, end)) for begin, end in bounds(size, parts)]
-    return [cut(sequence, slice(part, size, parts)) for part in range(parts)]
+        return [cut_it(sequence, slice(begin, end)) for begin, end in bounds(size, parts)]
+    return [cut_it(sequence, slice(part, size, parts)) for part in range(parts)]
+
+
+def cut(sequence: Any, which: slice) -> Any:
+    """A part of what ``is_sequence``."""
+    return _cut_of(sequence)(sequence, which)
 
 
 def join(parts: Sequence[Any], dist: str = "b") -> Any:
@@ -89,6 +94,14 @@ def as_sequence(items: Any) -> Any:
     if hasattr(items, "__len__") and (hasattr(items, "__getitem__") and not isinstance(items, dict)):
         return items
     return list(items)
+
+
+def is_sequence(items: Any) -> bool:
+    """Whether it is of a kind whose slices have its items, in order."""
+    return isinstance(items, _SEQUENCES) or is_array(items) or any(kind in _splitters for kind in type(items).__mro__)
+
+
+_SEQUENCES = (list, tuple, range, str, bytes, bytearray)
 
 
 def is_array(obj: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from zexec.views import partition
@@ -205,6 +206,25 @@ def _no_block(name: str, options: dict[str, Any]) -> None:
         raise TypeError(f"{name} takes no 'block': its name says what it does")
 
 
+def drawn(sequences: tuple[Any, ...]) -> list[Any]:
+    """The sequences of a map as such that can be sliced; of those that are drawn no more than the shortest of the others has.
+
+    One that cannot tell its length may be endless, as for the builtin, if another has an end.
+    """
+    sized = [len(sequence) for sequence in sequences if partition.is_sequence(sequence)]
+    lazy = [sequence for sequence in sequences if not partition.is_sequence(sequence)]
+    if not lazy:
+        return list(sequences)
+    if len(lazy) == 1 and not sized:
+        return [list(lazy[0])]
+    # In step, as the builtin draws them: by rows.
+    rows = zip(*lazy, strict=False)
+    columns = iter(
+        list(map(list, zip(*(islice(rows, min(sized)) if sized else rows), strict=True))) or [[]] * len(lazy)
+    )
+    return [sequence if partition.is_sequence(sequence) else next(columns) for sequence in sequences]
+
+
 def equal_parts(sequences: tuple[Any, ...], parts: int, dist: str, same_length: bool) -> list[tuple[Any, ...]]:
     """Cut sequences into parts, for a map or a ParallelFunction.
 
@@ -217,12 +237,12 @@ def equal_parts(sequences: tuple[Any, ...], parts: int, dist: str, same_length: 
     Returns:
         for each part a tuple with the parts of each sequence.
     """
-    whole = [partition.as_sequence(sequence) for sequence in sequences]
+    whole = [partition.as_sequence(sequence) for sequence in sequences] if same_length else drawn(sequences)
     sizes = [len(sequence) for sequence in whole]
     size = min(sizes)
     if len(set(sizes)) > 1:
         if same_length:
             raise ValueError(f"sequences must have the same length, not {', '.join(map(str, sizes))}")
-        whole = [sequence[:size] for sequence in whole]
+        whole = [partition.cut(sequence, slice(size)) for sequence in whole]
     cut = zip(*(partition.split(sequence, parts, dist) for sequence in whole), strict=True)
     return [part for part in cut if len(part[0])]
