@@ -34,7 +34,7 @@ class Double:
         self.started = -1
         self.asked: list[list[int]] = []  # unanswered
         self.unsent: list[tuple[int, int]] = []  # (number, status) of results
-        self.rites: list[bytes] = []  # payloads of what it is to run first
+        self.came_after = False  # something was remembered for its place
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -84,8 +84,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert engine.up
             assert not engine.stopping
             numbers = list(range(action.base, action.base + len(action.tasks)))
-            if action.base == 0 and engine.rites:
-                assert [task.payload for task in action.tasks] == engine.rites, "something else came first"
+            rites = [task.payload for task in self.s.rites.get(engine.id, {}).values()]
+            if action.base == 0 and engine.came_after and rites:
+                assert [task.payload for task in action.tasks] == rites, "something else came first"
             else:
                 assert all(task.id >= 0 for task in action.tasks)
             assert numbers[0] > max([engine.started, *engine.queue])
@@ -228,7 +229,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def go_up(self, engine: Double) -> None:
         engine.up = True
-        engine.rites = [task.payload for task in self.s.rites.get(engine.id, {}).values()]
+        engine.came_after = engine.id in self.s.rites
         self.tell(ev.EngineUp(engine.serial, engine.id))
 
     @rule(data=st.data(), count=st.integers(1, 8), status=st.sampled_from([OK, OK, OK, ERROR]), late=st.booleans())

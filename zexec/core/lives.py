@@ -133,15 +133,24 @@ def on_engine_up(s: State, now: float, event: ev.EngineUp) -> None:
     if event.claims or event.next_seq:
         claim(s, now, engine, event)
     elif engine.id in s.rites and not (s.broken or s.terminated):
-        _perform_rites(s, now, engine)
+        s.newcomers.append(engine)
     s.sort(engine)
     if engine in s.fleet.idle:
         # Behind those that have been at work, and that were up before it.
         s.fleet.idle.move_to_end(engine, last=False)
 
 
+def perform_rites(s: State, now: float) -> None:
+    """Have engines that have come up run what is remembered for their places: whatever their credit, before all else."""
+    newcomers, s.newcomers = s.newcomers, []
+    if s.closing and not s.tasks:
+        return  # they have nothing to do here
+    for engine in newcomers:
+        if engine.state is UP and engine.id in s.rites:
+            _perform_rites(s, now, engine)
+
+
 def _perform_rites(s: State, now: float, engine: Engine) -> None:
-    """Have an engine run what is remembered for its place: at once, whatever its credit, so that it comes before all else."""
     runs = []
     for rite in s.rites[engine.id].values():
         s.rites_run += 1
@@ -149,6 +158,7 @@ def _perform_rites(s: State, now: float, engine: Engine) -> None:
         runs.append(Task(-s.rites_run, rite.function, rite.kind, rite.payload, targets=targets))
     s.tasks.update((task.id, task) for task in runs)
     send(s, now, engine, runs)
+    s.sort(engine)
 
 
 def on_remembered(s: State, now: float, event: ev.Remembered) -> None:

@@ -100,6 +100,8 @@ class Scheduler(State):
         if self.elastic and self.fleet.vacant:
             lives.give_up_places(self, now)
         if not self.broken and not self.terminated:
+            if self.newcomers:
+                lives.perform_rites(self, now)
             handing_out.assign(self, now)
             if self.depending:
                 intake.release(self, now)
