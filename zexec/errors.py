@@ -98,6 +98,30 @@ class RemoteError(ZexecError):
         """Raise the exception itself if it could be had here, or else this."""
         raise self.__cause__ if self.__cause__ is not None else self
 
+    def __reduce__(self) -> Any:
+        # An exception's pickle has no cause; this one's is what it stands for, so it goes along if it can.
+        state = dict(self.__dict__)
+        if self.__cause__ is not None:
+            import pickle
+
+            try:
+                state["_cause"] = pickle.dumps(self.__cause__)
+            except Exception:
+                pass
+        return type(self), self.args, state
+
+    def __setstate__(self, state: Any) -> None:
+        state = dict(state or {})
+        cause = state.pop("_cause", None)
+        self.__dict__.update(state)
+        if cause is not None:
+            import pickle
+
+            try:
+                self.__cause__ = pickle.loads(cause)
+            except Exception:
+                pass  # its class is not there
+
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of the traceback here."""
         return self.render_traceback()

@@ -259,3 +259,40 @@ def test_switches_that_mean_nothing_are_there(client: zexec.Client) -> None:
     view["a"] = 1
     view.use_pickle()
     assert view["a"] == [1, 1]
+
+
+def test_queries(client: zexec.Client) -> None:
+    view = client[:]
+    with view.temp_flags(label="first"):
+        first = view.apply_async(tasks.double, 1)
+    failed = client[1].apply_async(tasks.fail)
+    last = client.load_balanced_view().apply_async(tasks.double, 1)
+    client.wait()
+    assert client.hub_history() == [*first.msg_ids, *failed.msg_ids, *last.msg_ids]
+    records = client.db_query({})
+    assert [record["msg_id"] for record in records] == client.hub_history()
+    assert [record["label"] for record in records] == ["first", "first", None, None]
+    assert [record["queue"] for record in records] == ["mux"] * 3 + ["task"]
+
+    def found(query: Any) -> list[str]:
+        return [record["msg_id"] for record in client.db_query(query, keys="status")]
+
+    assert found({"status": "error"}) == failed.msg_ids
+    assert found({"engine_id": 0, "label": "first"}) == first.msg_ids[:1]
+    assert found({"submitted": {"$gte": failed.submitted}}) == [*failed.msg_ids, *last.msg_ids]
+    assert found({"msg_id": {"$in": last.msg_ids}}) == last.msg_ids
+    assert client.db_query({"msg_id": last.msg_ids[0]}, keys=["engine_id"]) == [
+        {"msg_id": last.msg_ids[0], "engine_id": last.engine_id}
+    ]
+    with pytest.raises(ValueError, match="submitted"):
+        client.db_query({}, keys="nonsense")
+    with pytest.raises((TypeError, ValueError)):
+        client.db_query({"status": {"$nonsense": 1}})
+    client.purge_hub_results(failed)
+    assert client.hub_history() == [*first.msg_ids, *last.msg_ids]
+    del first
+    assert client.hub_history() == last.msg_ids, "nobody holds that any more"
+    with pytest.raises(zexec.ZexecError, match="keeps no tasks"):
+        client.resubmit(last.msg_ids)
+    client.purge_everything()
+    assert client.hub_history() == client.history == []

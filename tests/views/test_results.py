@@ -164,3 +164,35 @@ def test_callbacks(client: zexec.Client) -> None:
     result.add_done_callback(lambda r: (seen.append(r.get()), there.set()))
     assert there.wait(20)
     assert seen == [[2, 2]]
+
+
+class _Unpicklable(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("not to be pickled")
+
+
+def test_errors_keep_their_cause_when_pickled(client: zexec.Client) -> None:
+    import pickle
+
+    failed = client[:].apply_async(lambda: {}["missing"])
+    failed.wait()
+    error = pickle.loads(pickle.dumps(failed.exception()))
+    assert isinstance(error, zexec.CompositeError)
+    assert str(error) == str(failed.exception())
+    for one in error.errors:
+        assert isinstance(one.__cause__, KeyError)
+        assert one.__cause__.args == ("missing",)
+        assert one.engine_info["pid"] > 0
+    assert isinstance(error.__cause__, zexec.RemoteError)
+    lone = zexec.RemoteError("Name", "value", "text", {"engine_id": 1})
+    lone.__cause__ = _Unpicklable()
+    again = pickle.loads(pickle.dumps(lone))
+    assert (again.ename, again.evalue, again.traceback, again.engine_info) == (
+        "Name",
+        "value",
+        "text",
+        {"engine_id": 1},
+    )
+    assert again.__cause__ is None
+    shown = pickle.loads(pickle.dumps(zexec.AlreadyDisplayedError(error)))
+    assert shown.original_error.message == error.message

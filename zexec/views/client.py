@@ -28,6 +28,7 @@ from zexec.messages import MAP, OK, Function
 from zexec.options import Options
 from zexec.pool import Pool
 from zexec.result import Metadata
+from zexec.views.metadata import metadata_of
 from zexec.views.results import Part, ViewResult, _seconds
 from zexec.views.rites import Rites
 from zexec.views.shipping import Shipper
@@ -296,9 +297,10 @@ class Client:
         chosen = []
         for msg_id in ids:
             result = self._results.get(msg_id)
-            if result is None:
+            part = None if result is None else result.part_of(msg_id)
+            if result is None or part is None:
                 raise KeyError(f"nothing is known of task {msg_id!r}: nobody has kept its result, or it never was")
-            chosen.append((result, next(part for part in result._parts if part.msg_id == msg_id)))
+            chosen.append((result, part))
         if not chosen:
             raise ValueError("no task was named")
         first = chosen[0][0]
@@ -516,7 +518,8 @@ class Client:
         self.purge_results(jobs, targets)
 
     def purge_hub_results(self, jobs: Jobs = (), targets: Targets = ()) -> None:
-        """Nothing: the hub in a pool's process keeps no results."""
+        """As ``purge_results``: what a pool's hub is asked for is what its clients know."""
+        self.purge_results(jobs, targets)
 
     def purge_everything(self) -> None:
         """Forget all results that have ended, and the history."""
@@ -524,8 +527,45 @@ class Client:
         self.history.clear()
 
     def hub_history(self) -> list[str]:
-        """Ids of all tasks, in the order in which they were submitted."""
-        return list(self.history)
+        """Ids of the tasks of which something is known, oldest first: open ones, and those whose results somebody holds."""
+        return [msg_id for msg_id in self.history if msg_id in self._results]
+
+    def db_query(self, query: dict[str, Any], keys: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Records of tasks, oldest first: of those in ``hub_history``.
+
+        Args:
+            query: as for MongoDB: ``{"engine_id": 1, "completed": {"$gt": when}}``; ``{}`` for all.
+            keys: what of the records; all but buffers, by default. ``msg_id`` is there in any case.
+
+        Raises:
+            TypeError, ValueError: that is no query, or there is no such key; the message says what there is.
+        """
+        from zexec.records.entry import check_keys
+        from zexec.records.query import lookup_in, matcher, select
+
+        chosen, matches = check_keys(keys), matcher(query)
+        records = []
+        for msg_id in self.hub_history():
+            result = self._results.get(msg_id)
+            part = None if result is None else result.part_of(msg_id)
+            if result is None or part is None:
+                continue
+            record = {
+                **metadata_of(result, part),
+                "label": result.label,
+                "queue": "task" if part.target is None else "mux",
+            }
+            if matches(lookup_in(record)):
+                records.append(select(record, chosen))
+        return records
+
+    def resubmit(self, jobs: Jobs = None, metadata: Any = None, block: bool | None = None) -> ViewResult:
+        """Not here: the hub in a pool's process keeps no tasks, once they have been sent.
+
+        Raises:
+            ZexecError: always.
+        """
+        raise errors.ZexecError("the hub in a pool's process keeps no tasks that it could submit again; call it again")
 
     # -- ends --------------------------------------------------------------------------------------------------------
 

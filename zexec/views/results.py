@@ -150,6 +150,8 @@ class ViewResult(MapResult):
         self._guard = threading.Lock()
         #: indices of items in the order in which they arrived, if not ordered
         self._order: list[int] = []
+        #: the view's, when it was made
+        self.label: str | None = None
         #: ids of the tasks that it waits for
         self.after_ids: list[str] = []
         self.follow_ids: list[str] = []
@@ -381,6 +383,10 @@ class ViewResult(MapResult):
 
     def _all_metadata(self) -> list[Metadata]:
         return [self._metadata_of(part) for part in self._parts]
+
+    def part_of(self, msg_id: str) -> Part | None:
+        """The part with this id."""
+        return next((part for part in self._parts if part.msg_id == msg_id), None)
 
     def _metadata_of(self, part: Part) -> Metadata:
         return metadata_of(self, part)
