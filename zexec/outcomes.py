@@ -135,8 +135,9 @@ def _reported(status: int, payload: Any, face: Face) -> BaseException:
         exc.__cause__ = face.cause(text)
         return exc
     if status == ARGUMENTS:
+        where = "on the engine" + facts.get("where", "")
         error: BaseException = errors.UnpicklingError(
-            name, f"function or arguments could not be unpickled on the engine: {args}", text
+            name, f"function or arguments could not be unpickled {where}: {args}", text
         )
         error.__cause__ = exc
         return error

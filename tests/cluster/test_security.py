@@ -285,24 +285,6 @@ def test_an_engine_that_lies(start: Start) -> None:
     assert tasks.until(lambda: len(cluster.engines()) == 1)
 
 
-# -- other environments ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("role", ["client", "engine"])
-def test_another_python(cluster: zexec.Cluster, role: str) -> None:
-    """Functions that go by value are made of one Python's instructions."""
-    peer = Peer(7, "old-host", "3.9.1", "/opt/old/bin/python", "", 0.0)
-    line = raw(cluster, role, (b"c" if role == "client" else b"T") + os.urandom(16))
-    try:
-        line.send(Greet(peer, "old") if role == "client" else Register(peer))
-        answer = line.receive_within(20)
-        assert type(answer) is Refused
-        assert f"the {role} on old-host (process 7, /opt/old/bin/python) runs Python 3.9.1" in answer.reason
-        assert sys.executable in answer.reason
-    finally:
-        line.close(0)
-
-
 def test_an_address_that_cannot_be_had(home: Path, tmp_path: Path) -> None:
     with pytest.raises(zexec.ClusterError, match=r"cannot listen at tcp://192\.0\.2\.1"):
         zexec.Cluster(0, listen="192.0.2.1")

@@ -51,7 +51,7 @@ class Runner:
                     entry[2] = f
             call = pickle.loads(payload)
         except BaseException as e:
-            return ARGUMENTS, dump_report(e, skip=1), started, monotonic() - begin
+            return ARGUMENTS, dump_report(e, skip=1, where=_here(e)), started, monotonic() - begin
         if kind != CALL:
             return self._run_chunk(f, kind, call, started, begin)
         try:
@@ -117,3 +117,17 @@ class Runner:
 
 def _failed(error: BaseException) -> int:
     return UNMET if getattr(error, "zexec_unmet", False) else ERROR
+
+
+def _here(error: BaseException) -> str:
+    """Where something could not be found: what the engine is, and where it looked."""
+    if not isinstance(error, ImportError | AttributeError):
+        return ""
+    import platform
+    import socket
+    import sys
+
+    numpy = sys.modules.get("numpy")
+    version = "" if numpy is None else f", numpy {numpy.__version__}"
+    paths = ", ".join(map(repr, sys.path))
+    return f" on {socket.gethostname()} ({sys.executable}, Python {platform.python_version()}{version}; it looks in {paths})"
