@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 import random
 import struct
@@ -35,7 +36,7 @@ from zexec.messages import (
 from zexec.wire import frames
 from zexec.wire.frames import INLINE, VERSION, decode, encode
 
-FUZZ = 12_000
+FUZZ = int(os.environ.get("ZEXEC_FUZZ", "12000"))
 
 # -- round trips -----------------------------------------------------------------------------------------------------
 

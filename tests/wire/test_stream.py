@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import struct
 import tracemalloc
 
@@ -31,6 +33,9 @@ def read(assembler: Assembler, data: bytes, pieces: int) -> list[list[bytes]]:
         at += len(part)
     return [[bytes(frame) for frame in frames] for frames in messages]
 
+
+#: inputs of the fuzzer; once it was two million
+FUZZ = int(os.environ.get("ZEXEC_FUZZ", "10000"))
 
 FRAMES = st.lists(st.binary(max_size=40), min_size=1, max_size=4)
 
@@ -93,3 +98,31 @@ def test_anything_else_is_refused_or_waits_for_more(data: bytes, pieces: int) ->
         read(Assembler(), data, pieces)
     except ProtocolError:
         pass
+
+
+def mutated(rng: random.Random) -> bytes:
+    """Something like two messages, and something wrong with them."""
+    frames = [rng.randbytes(rng.choice([0, 1, 30])) for _ in range(rng.randrange(1, 4))]
+    data = bytearray(b"".join(map(bytes, pack(frames))) + b"".join(map(bytes, pack([b"next"]))))
+    for _ in range(rng.randrange(4)):
+        at = rng.randrange(len(data))
+        if rng.random() < 0.5:
+            data[at] = rng.randrange(256)
+        elif rng.random() < 0.5:
+            data[at : at + 8] = rng.choice([b"\xff" * 8, bytes(8), b"\0\0\0\0\1\0\0\0", rng.randbytes(8)])
+        else:
+            del data[at:]
+            data += rng.randbytes(rng.randrange(10))
+            break
+    return bytes(data)
+
+
+def test_fuzz() -> None:
+    rng = random.Random(7)
+    before = resident()
+    for _ in range(FUZZ):
+        try:
+            read(Assembler(), mutated(rng), rng.choice([1, 7, 1000]))
+        except ProtocolError:
+            pass
+    assert resident() - before < 64 << 20
