@@ -62,6 +62,7 @@ FACE = {
     "zexec.dependency",
     "zexec.diagnosis",
     "zexec.executor",
+    "zexec.helping",
     "zexec.imap",
     "zexec.ipython",
     "zexec.joblib",

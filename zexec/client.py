@@ -33,6 +33,7 @@ from zexec.core.events import (
     SubmittedAfter,
     Terminated,
 )
+from zexec.helping import Helper
 from zexec.map_result import MapResult
 from zexec.messages import (
     BROKEN,
@@ -55,6 +56,10 @@ from zexec.wire.pickling import FunctionPickler, MainModule, dump_call, dump_chu
 #: Seconds that ``cancel`` waits for an engine's word before it says no. Answers take well under a millisecond; an engine
 #: that is stopped or starved gives none.
 CANCEL_WAIT = 1.0
+
+
+#: what a fork of the process is told
+NOT_YOURS = "this {} belongs to the process that made it; after a fork, make one of your own"
 
 
 class Link(Protocol):
@@ -152,6 +157,8 @@ class Client:
         self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._caller: threading.Thread | None = None
         self._caller_gate = threading.Lock()
+        #: runs tasks that this process waits for, where it is an engine of the cluster that is to run them
+        self.helper: Helper | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -233,9 +240,7 @@ class Client:
             RuntimeError: it is a fork of that.
         """
         if self._foreign:
-            raise RuntimeError(
-                f"this {self.face.name} belongs to the process that made it; after a fork, make one of your own"
-            )
+            raise RuntimeError(NOT_YOURS.format(self.face.name))
 
     def _disown(self) -> None:
         # Whoever held a lock at the fork is not here to release it.
@@ -323,12 +328,16 @@ class Client:
         if options is not DEFAULT:
             _apply(options, task)
         result._task_id = task.id
+        if self.helper is not None:
+            self._wait_for_parents(options)
         with self._gate:
             if self._closed:
                 raise ClosedError
             self._open[task.id] = result
             self._kept = self._owner()
             if options.after is None and options.follow is None:
+                if self.helper is not None:
+                    self.helper.submitted([task])
                 self._link.submit(task)
             else:
                 self._submit_after([task], options)
@@ -400,6 +409,8 @@ class Client:
                 _apply(options, task)
             waiting[task.id] = (sink, start, size)
             tasks.append(task)
+        if self.helper is not None:
+            self._wait_for_parents(options)
         if ids is not None:
             ids.extend(waiting)
         with self._gate:
@@ -409,15 +420,26 @@ class Client:
                 self._open.update(waiting)
                 self._kept = self._owner()
                 if options.after is None and options.follow is None:
+                    if self.helper is not None:
+                        self.helper.submitted(tasks)
                     self._link.submit_bulk(tasks)
                 else:
                     self._submit_after(tasks, options)
         for start, size, error in failed:
             sink(start, size, local_failure(without_frames(error, self.face)))
 
+    def _wait_for_parents(self, options: Options) -> None:
+        """Where tasks may be taken back to be run here, nothing at the hub must wait for them: so wait for them here."""
+        for each in (options.after, options.follow):
+            for parent in each.results if each is not None else ():
+                if parent._client is self:
+                    parent.wait()
+
     def _submit_after(self, tasks: Sequence[Task], options: Options) -> None:
         from zexec.dependency import ends_of, task_ids
 
+        if self.helper is not None:
+            self.helper.submitted(tasks, anywhere=options.follow is None)
         wanted = [each for each in (options.after, options.follow) if each is not None]
         parents = {id(parent): parent for each in wanted for parent in each.results}
         ended: dict[int, End] = {}
@@ -504,6 +526,11 @@ class Client:
         """Cancel every task that no engine has started."""
         self._link.tell(CancelAll())
 
+    def help(self, result: AsyncResult, done: Callable[[], bool]) -> None:
+        """Before a thread waits for a result, until ``done()``: see to it that it does not wait in vain."""
+        if self.helper is not None:
+            self.helper.help(result._ids if isinstance(result, MapResult) else [result._task_id], done)
+
     def withdraw(self, task_ids: Iterable[int]) -> None:
         """Cancel those of these tasks that no engine has started; do not wait for that."""
         for task_id in task_ids:
@@ -514,6 +541,9 @@ class Client:
 
     def deliver(self, outcomes: list[Outcome], refused: list[int]) -> None:
         """Settle results."""
+        if self.helper is not None:
+            self.helper.refused(refused)
+            outcomes = [outcome for outcome in outcomes if self.helper.ended(outcome)]
         pop = self._open.pop
         for outcome in outcomes:
             waiting = pop(outcome[0], None)

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from zexec import errors
-from zexec.client import Client, ClosedError
+from zexec.client import NOT_YOURS, Client, ClosedError
 from zexec.local import check_policies, local_client
 from zexec.map_result import MapResult
 from zexec.options import DEFAULT, Options
@@ -274,6 +274,8 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
         self._shutdown_lock = threading.Lock()
         self._shutdown_thread = False
         self._client: Client | None = None
+        #: the process that has started the engines, or is at it
+        self._starter: int | None = None
         self._finalizer: Any = None
 
     def _has_other_submit(self) -> bool:
@@ -334,6 +336,9 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
         """The client, with engines starting; made at the first call, as in the stdlib."""
         client = self._client
         if client is None or self._shutdown_thread:
+            if self._starter not in (None, os.getpid()):
+                # An engine, forked while the lock was held and there was no client yet.
+                raise RuntimeError(NOT_YOURS.format(FACE.name))
             with self._shutdown_lock:
                 if self._shutdown_thread:
                     raise RuntimeError("cannot schedule new futures after shutdown")
@@ -341,6 +346,7 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
                     raise RuntimeError("cannot schedule new futures after interpreter shutdown")
                 client = self._client
                 if client is None:
+                    self._starter = os.getpid()
                     # Whatever goes wrong from here on is told by the call's result, as in the stdlib.
                     client = self._client = self._start()
                     return client

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Chunks that are kept submitted: at first per engine, and at most.
 WINDOW, WINDOW_MAX = 2, 4096
+#: Seconds between two looks of a task that waits for an imap of its own cluster: what it waits for may be there to be run.
+LOOK = 0.05
 #: A window that completes within this many seconds is too small: the next is twice as large.
 SHORT = 0.01
 
@@ -104,6 +106,7 @@ class ImapIterator:
         """
         deadline = None if timeout is None else monotonic() + timeout
         self._client.check_owned()
+        helper = self._client.helper
         with self._cond:
             while not self._is_next_there():
                 if self._exhausted and self._taken >= self._drawn:
@@ -114,6 +117,16 @@ class ImapIterator:
                 left = None if deadline is None else deadline - monotonic()
                 if left is not None and left <= 0:
                     raise errors.TimeoutError(f"item {self._taken} of {self._name} has not arrived")
+                if helper is not None and left is None:
+                    self._cond.release()
+                    try:
+                        helper.help_any(self._is_next_there)
+                    finally:
+                        self._cond.acquire()
+                    if self._is_next_there():
+                        break
+                    # More may be drawn, or given back, and nobody says so.
+                    left = LOOK
                 self._cond.wait(left)
             value, error = self._arrived.pop(self._taken) if self._ordered else self._queue.popleft()
             self._taken += 1

@@ -120,6 +120,8 @@ class MapResult(AsyncResult):
     def _wait_item(self, index: int, deadline: float | None) -> None:
         if self._done[index]:
             return
+        if self._client.helper is not None and deadline is None:
+            self._client.help(self, lambda: bool(self._done[index]))
         cond = self._condition
         with cond:
             while not self._done[index]:

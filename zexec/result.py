@@ -68,6 +68,8 @@ def _nothing(result: Any) -> None:
 class _Afterwards:
     """Stands for the client in a result that has settled, so that keeping the result keeps no pool, hub or thread."""
 
+    helper = None
+
     def check_owned(self) -> None: ...
 
     def is_running(self, result: Any) -> bool:
@@ -168,6 +170,11 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         # Used by concurrent.futures.wait and as_completed, under the condition.
         if self._waiting is None:
             self._waiting = []
+            if self._client.helper is not None:
+                # Whoever waits so holds locks, and waits for others too.
+                threading.Thread(
+                    target=self._client.help, args=(self, self.done), name="zexec-help", daemon=True
+                ).start()
         return self._waiting
 
     def __repr__(self) -> str:
@@ -392,6 +399,8 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             client.run_calls(self.done, timeout)
             if self._state_ is not PENDING or timeout is not None:
                 return self._state_ is not PENDING
+        if client.helper is not None and timeout is None:
+            client.help(self, self.done)
         # A bare lock, released by ``_settle``: a condition would cost a microsecond and a half on either side.
         lock = threading.Lock()
         lock.acquire()

@@ -274,6 +274,7 @@ def mutated(rng: random.Random, valid: list[bytes]) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.timeout(60 + FUZZ // 1000)
 def test_fuzz() -> None:
     rng = random.Random(20)
     valid = samples()

@@ -117,6 +117,7 @@ def mutated(rng: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.timeout(60 + FUZZ // 1000)
 def test_fuzz() -> None:
     rng = random.Random(7)
     before = resident()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from zexec.client import Client
 from zexec.cluster.baggage import Baggage
 from zexec.cluster.link import RemoteLink
+from zexec.helping import Helper
+from zexec.net import cards
 from zexec.net.cards import CLIENT, Card, find
 from zexec.outcomes import Face
 from zexec.wire.pickling import ForeignMain
@@ -67,5 +69,7 @@ def cluster_client(
     baggage = Baggage(initializer, initargs, main)
     name = f"{face.name} of {os.path.basename(sys.argv[0]) or 'python'}"
     link = RemoteLink(card, name, client.deliver, client.ended, client.hear, baggage, number)
+    if card.is_same_hub(cards.joined):
+        client.helper = Helper(link.tell, client.deliver, *cards.place)
     client.start(link, begin=False, first_id=link.first_id)
     return client

@@ -412,7 +412,7 @@ class RemoteLink:
                 return
             if gone is not None:
                 raise gone
-            bell.wait(0 if pending else None)
+            bell.wait(0 if pending or self._crash else None)
 
     def _take_in(self, message: Any, outcomes: list[Outcome], refused: list[int], said: list[tuple[int, Any]]) -> None:
         kind = type(message)

@@ -11,6 +11,7 @@ from zexec.engine.engine import Engine, EngineSpec, die_with
 from zexec.engine.ledger import Ledger
 from zexec.errors import ClusterError
 from zexec.messages import Refused, Register, Welcome
+from zexec.net import cards
 from zexec.net.cards import Card
 from zexec.net.channels import TASKS, EngineChannel
 from zexec.net.lines import Line
@@ -60,6 +61,7 @@ def join(card: Card, environment: Mapping[str, str] = os.environ, patience: floa
     except BaseException:
         line.close(0)
         raise
+    cards.joined, cards.place = card, (welcome.id, welcome.serial)
     spec = EngineSpec(LineEnds(card, name, line), ledger, welcome.serial, welcome.id, None, None)
     Engine(spec).run(_nothing)
     # As at an interpreter's end, but before the lines' threads are waited for: executors that tasks have left open.

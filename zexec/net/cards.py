@@ -23,6 +23,9 @@ from typing import Any
 from zexec.errors import ClusterError
 
 CLIENT, ENGINE, HUB = "client", "engine", "hub"
+#: the cluster that this process is an engine of, and the engine's number and serial
+joined: Card | None = None
+place = -1, 0
 #: A socket's path in the file system has at most so many bytes, its closing zero not counted.
 LONGEST_PATH = 107
 
@@ -62,6 +65,10 @@ class Card:
             why = "its sockets are gone" if here else f"it listens on {self.host} alone; start it with --listen"
             raise ClusterError(f"cluster {self.name!r} cannot be reached from {socket.gethostname()}: {why}")
         return local + remote
+
+    def is_same_hub(self, other: Card | None) -> bool:
+        """Whether another card is of the same hub."""
+        return other is not None and (self.machine, self.pid, self.started) == (other.machine, other.pid, other.started)
 
     def is_stale(self) -> bool | None:
         """Whether its hub is gone. None: it is on another machine, so nobody knows."""
