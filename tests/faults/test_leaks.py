@@ -42,8 +42,9 @@ MEASURE = """
 
 def run(scripts: Scripts, body: str) -> None:
     scripts.env["PYTHONDEVMODE"] = "1"
-    out = scripts.good(MEASURE + body)
-    print(out)
+    ran = scripts.command(scripts.write(MEASURE + body), timeout=7000)
+    print(ran.out)
+    assert (ran.code, ran.err) == (0, "")
 
 
 @pytest.mark.timeout(7200 if LONG else 120)
