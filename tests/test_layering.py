@@ -57,6 +57,7 @@ def under(name: str, packages: set[str]) -> bool:
 
 
 FACE = {
+    "zexec.arrays",
     "zexec.client",
     "zexec.cluster",
     "zexec.dependency",
@@ -72,6 +73,7 @@ FACE = {
     "zexec.pool",
     "zexec.map_result",
     "zexec.result",
+    "zexec.serializers",
     "zexec.views",
 }
 WORLD = {"zmq", "socket", "selectors", "select", "ssl", "asyncio"}
@@ -91,7 +93,11 @@ FORBIDDEN = {
         "zexec.hub",
         "zexec.engine",
     },
-    "zexec.wire": {*WORLD, *FACE, "threading", "zexec.core", "zexec.net", "zexec.hub", "zexec.engine", "zexec.launch"},
+    "zexec.wire": {*WORLD, *FACE, "zexec.core", "zexec.net", "zexec.hub", "zexec.engine", "zexec.launch"},
+    **{
+        f"zexec.wire.{name}": {"threading"}  # but for wire.arena: garbage is collected in any thread
+        for name in ("arrays", "bundles", "frames", "parcels", "pickling", "reducers", "stream")
+    },
     "zexec.net": {*FACE, "zexec.core", "zexec.hub", "zexec.engine", "zexec.launch"},
     "zexec.hub": {*FACE, "zexec.engine", "zexec.wire.pickling", "pickle", "cloudpickle"},
     "zexec.engine": {*FACE, "zexec.core", "zexec.hub", "zexec.launch"},
@@ -172,7 +178,8 @@ def loaded_by(statement: str) -> set[str]:
         ("from zexec import Executor", {"numpy", "psutil", "cloudpickle"}),
         ("from zexec import Client, DirectView, LoadBalancedView", {"zmq", "numpy", "psutil", "cloudpickle"}),
         ("import zexec.core.scheduler, zexec.core.invariants", {"zmq", "numpy", "psutil", "cloudpickle", "threading"}),
-        ("import zexec.wire.frames", {"zmq", "numpy", "psutil", "cloudpickle"}),
+        ("import zexec.wire.frames, zexec.wire.pickling", {"zmq", "numpy", "psutil", "cloudpickle", "ctypes"}),
+        ("import zexec; zexec.Pool(1).terminate()", {"zmq", "numpy", "psutil", "cloudpickle", "ctypes"}),
         ("import zexec.testing", {"zmq", "numpy", "psutil", "cloudpickle", "subprocess"}),
     ],
 )

@@ -7,7 +7,7 @@ General layout, from the user down:
   hub              accepts tasks, performs what ``core`` decides; hosted by a thread of the client
   core             every scheduling decision, pure
   engine           the process that runs tasks
-  wire, net        bytes <-> messages and objects; sockets
+  wire, net        bytes <-> messages and objects, shared memory; sockets
   launch           how engines come to be
   cli              ``python -m zexec``
   ipython          magics, by ``%load_ext zexec``
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import as_completed, wait
     from typing import Any
 
+    from zexec.arrays import asshared, empty, zeros
     from zexec.cluster.cluster import Cluster
     from zexec.dependency import Dependency, depend, require
     from zexec.diagnosis import dump, dump_on_signal
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         NoEngineError,
         NotReadyError,
         RemoteError,
+        SegmentLostError,
         TaskAborted,
         TerminatedError,
         TimeoutError,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from zexec.map_result import MapResult
     from zexec.pool import Pool
     from zexec.result import AsyncResult
+    from zexec.serializers import register_serializer
     from zexec.views.balanced import LoadBalancedView
     from zexec.views.client import Client
     from zexec.views.direct import DirectView
@@ -86,6 +89,7 @@ _WHERE = {
     "Reference": "zexec.views.reference",
     "RemoteError": "zexec.errors",
     "RemoteFunction": "zexec.views.functions",
+    "SegmentLostError": "zexec.errors",
     "TaskAborted": "zexec.errors",
     "TerminatedError": "zexec.errors",
     "TimeoutError": "zexec.errors",
@@ -94,16 +98,20 @@ _WHERE = {
     "ViewResult": "zexec.views.results",
     "ZexecError": "zexec.errors",
     "as_completed": "concurrent.futures",
+    "asshared": "zexec.arrays",
     "depend": "zexec.dependency",
     "dump": "zexec.diagnosis",
     "dump_on_signal": "zexec.diagnosis",
+    "empty": "zexec.arrays",
     "interactive": "zexec.views.shipping",
     "parallel": "zexec.views.functions",
     "publish_data": "zexec.engine.outputs",
+    "register_serializer": "zexec.serializers",
     "register_splitter": "zexec.views.partition",
     "remote": "zexec.views.functions",
     "require": "zexec.dependency",
     "wait": "concurrent.futures",
+    "zeros": "zexec.arrays",
 }
 
 __all__ = [
@@ -132,6 +140,7 @@ __all__ = [
     "Reference",
     "RemoteError",
     "RemoteFunction",
+    "SegmentLostError",
     "TaskAborted",
     "TerminatedError",
     "TimeoutError",
@@ -141,16 +150,20 @@ __all__ = [
     "ZexecError",
     "__version__",
     "as_completed",
+    "asshared",
     "depend",
     "dump",
     "dump_on_signal",
+    "empty",
     "interactive",
     "parallel",
     "publish_data",
+    "register_serializer",
     "register_splitter",
     "remote",
     "require",
     "wait",
+    "zeros",
 ]
 
 

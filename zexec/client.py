@@ -317,7 +317,7 @@ class Client:
             self.check_owned()
             raise ClosedError
         try:
-            function = self._functions.of(f)
+            function = self._functions.of(f, options.shared)
             payload = dump_call(args, kwargs, self._main)
         except Exception as e:
             failed = AsyncResult(self, self.face, getattr(f, "__qualname__", repr(f)), callback, error_callback)
@@ -364,7 +364,7 @@ class Client:
             result._complete()
             return result
         try:
-            function = self._functions.of(f)
+            function = self._functions.of(f, options.shared)
         except Exception as e:
             result._left = 0
             result._finish(None, without_frames(e, self.face))
@@ -474,9 +474,9 @@ class Client:
             if not self._ended:
                 self._link.tell(ParentEnded(task_id, end))
 
-    def function(self, f: Callable[..., Any]) -> Function:
+    def function(self, f: Callable[..., Any], shared: bool = False) -> Function:
         """A callable as it travels. Raises what pickling it raises."""
-        return self._functions.of(f)
+        return self._functions.of(f, shared)
 
     def is_running(self, result: AsyncResult) -> bool:
         return self._link.is_running(result._task_id)

@@ -246,6 +246,10 @@ class TaskAborted(ZexecError, concurrent.futures.CancelledError):
     """The task was aborted before it started."""
 
 
+class SegmentLostError(ZexecError, OSError):
+    """Large data cannot be read: the shared memory that held it is gone, or cannot be reached from this process."""
+
+
 class UnpicklingError(RemoteError, BrokenProcessPool):
     """Function, arguments or result could not be rebuilt on the other side.
 

@@ -317,6 +317,7 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
         after: Any = None,
         follow: Any = None,
         patience: float | None = None,
+        shared: bool = False,
     ) -> _Bound:
         """Bind options to calls: ``executor.options(retries=2).submit(f, x)``. As ``Pool.options``."""
         return _Bound(
@@ -329,6 +330,7 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
                 after=after,
                 follow=follow,
                 patience=patience,
+                shared=shared,
             ),
         )
 

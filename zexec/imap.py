@@ -76,7 +76,7 @@ class ImapIterator:
         self._bulk = isinstance(iterable, _NEVER_BLOCK)
         self._feeding = False
         try:
-            self._function = client.function(f)
+            self._function = client.function(f, options.shared)
             self._items = iter(iterable)
         except Exception as e:
             self._exhausted, self._failure = True, e

@@ -1,7 +1,8 @@
 """The one vocabulary: what clients, hub and engines say to each other.
 
-Plain slotted classes, no behaviour. ``payload`` is opaque everywhere but in clients and engines: the hub passes it on and
-never looks inside. Status and kind codes are small ints because they travel in every record of every bulk.
+Plain slotted classes, no behaviour. ``payload`` is opaque everywhere but in clients and engines: bytes, or a bundle with large
+data (``zexec.wire.bundles``); the hub passes it on and never looks inside. Status and kind codes are small ints because they
+travel in every record of every bulk.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Function:
     """A callable as it travels: pickled once, sent to each engine once, found there by its digest."""
 
     digest: bytes
-    payload: bytes
+    payload: Any
     name: str
     #: an engine may load it once and use it for every task, because no task can change it
     shared: bool = False
@@ -92,7 +93,7 @@ class Task:
         id: int,
         function: Function,
         kind: int,
-        payload: bytes,
+        payload: Any,
         size: int = 1,
         priority: int = 0,
         retries: int = 0,

@@ -22,6 +22,8 @@ class Options:
     follow: Dependency | None = None
     #: seconds that it may wait for those
     patience: float | None = None
+    #: engines may load the function once, with all that it holds, and use that for every task
+    shared: bool = False
 
     @classmethod
     def of(
@@ -34,6 +36,7 @@ class Options:
         after: Any = None,
         follow: Any = None,
         patience: float | None = None,
+        shared: bool = False,
     ) -> Options:
         """Check the values a user gave.
 
@@ -51,8 +54,10 @@ class Options:
             raise ValueError(f"retries must be 0 or more, not {retries!r}")
         if isinstance(priority, bool) or not isinstance(priority, int):
             raise TypeError(f"priority must be a whole number (higher runs first), not {priority!r}")
+        if not isinstance(shared, bool):
+            raise TypeError(f"shared must be True or False, not {shared!r}")
         if after is None and follow is None and patience is None:
-            return cls(timeout, retries, priority, _targets(targets))
+            return cls(timeout, retries, priority, _targets(targets), shared=shared)
         if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int | float)):
             raise TypeError(f"patience must be a number of seconds or None, not {patience!r}")
         if patience is not None and patience < 0:
@@ -64,7 +69,7 @@ class Options:
         for each in wanted:
             if each is not None and each.names:
                 raise InvalidDependency(f"nothing is known here of task {each.names[0]!r}: give its result")
-        return cls(timeout, retries, priority, _targets(targets), *wanted, patience)
+        return cls(timeout, retries, priority, _targets(targets), *wanted, patience, shared)
 
 
 def _targets(targets: Any) -> frozenset[int] | None:

@@ -113,8 +113,7 @@ def items_of(outcome: Outcome, face: Face, what: str, size: int) -> tuple[list[A
         if status != PARTIAL:
             error = error_of(outcome, face, what)
             return [None] * size, dict.fromkeys(range(size), error)
-        data, failures = loads(outcome[2])
-        values = loads(data)
+        values, failures = loads(outcome[2])
     except BaseException as e:
         return [None] * size, dict.fromkeys(range(size), e)
     errors_ = {offset: _reported(ERROR, report, face) for offset, report in failures}

@@ -363,6 +363,7 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
         after: Any = None,
         follow: Any = None,
         patience: float | None = None,
+        shared: bool = False,
     ) -> _Bound:
         """Bind options to calls: ``pool.options(timeout=5).map(f, xs)``.
 
@@ -376,6 +377,9 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
                 with ImpossibleDependency otherwise.
             follow: as ``after``, and it runs on an engine that ran those.
             patience: seconds that it waits for these, after which it fails with DependencyTimeout.
+            shared: an engine may unpickle the function once, with all that it holds (a bound method's object, a partial's
+                arguments), and use that for every task. Otherwise each task has its own, as in the stdlib, which matters
+                only if tasks change it.
 
         Raises:
             TypeError, ValueError: a value that is no such thing.
@@ -390,6 +394,7 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
                 after=after,
                 follow=follow,
                 patience=patience,
+                shared=shared,
             ),
         )
 

@@ -8,14 +8,13 @@ behind its own, as far as they exist there; the initializer runs, once per engin
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
 from zexec.messages import Function
-from zexec.wire.pickling import PROTOCOL, MainModule, dumps
+from zexec.wire.pickling import MainModule, dumps, loads
 
 #: in an engine: what has become of each client's initializer, by its key: None, or the exception
 _initialized: dict[bytes, BaseException | None] = {}
@@ -39,7 +38,7 @@ class Baggage:
         """A function with what goes along."""
         if not self._paths and self._initializer is None:
             return function
-        payload = pickle.dumps(_Packed(self._key, self._paths, self._initializer, bytes(function.payload)), PROTOCOL)
+        payload = dumps(_Packed(self._key, self._paths, self._initializer, function.payload))
         digest = blake2b(self._key + function.digest, digest_size=16).digest()
         return Function(digest, payload, function.name, function.shared)
 
@@ -61,7 +60,7 @@ class _Packed:
         return _unpack, self._args
 
 
-def _unpack(key: bytes, paths: list[str], initializer: bytes | None, payload: bytes) -> Any:
+def _unpack(key: bytes, paths: list[str], initializer: Any, payload: Any) -> Any:
     """In an engine: the function, once all is as its client wants it."""
     for path in paths:
         if path not in sys.path and os.path.exists(path):
@@ -72,14 +71,14 @@ def _unpack(key: bytes, paths: list[str], initializer: bytes | None, payload: by
         error = _initialized[key]
         if error is not None:
             raise error
-    return pickle.loads(payload)
+    return loads(payload)
 
 
-def _initialize(data: bytes) -> BaseException | None:
+def _initialize(data: Any) -> BaseException | None:
     from zexec.errors import InitializerError
 
     try:
-        initializer, initargs = pickle.loads(data)
+        initializer, initargs = loads(data)
         initializer(*initargs)
     except BaseException as e:
         error = InitializerError(f"the initializer raised {type(e).__name__}: {e}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -25,14 +26,16 @@ class ByValue:
 
 
 def _load(data: bytes) -> Any:
-    import pickle
-
     return ByValue(pickle.loads(data))
 
 
 def serve(spec: EngineSpec, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
     """Run an engine in this process until it is told to leave."""
     spec.ends.arrived()
+    if spec.rooms is not None:
+        spec.rooms.move_in()
+    if spec.serializers is not None:
+        pickle.loads(spec.serializers)  # which registers them
     engine = Engine(spec)
 
     def initialize() -> None:

@@ -63,6 +63,7 @@ from zexec.messages import (
 )
 from zexec.net.bell import Bell
 from zexec.net.channels import CONTROL, TASKS, Ends, EngineChannel
+from zexec.wire.arena.doors import Rooms, trim
 from zexec.wire.pickling import dump_report
 
 #: A result waits at most this long for others to share its message, in seconds.
@@ -88,6 +89,10 @@ class EngineSpec:
     parent: int | None
     #: bytes of memory from which on it is replaced, None for any number
     max_memory: int | None = None
+    #: where it shares memory with its client, if it does
+    rooms: Rooms | None = None
+    #: what users have registered with ``zexec.register_serializer``, pickled
+    serializers: bytes | None = None
 
 
 class Engine:
@@ -98,8 +103,9 @@ class Engine:
         self.info = EngineInfo(spec.serial, spec.id, os.getpid(), socket.gethostname(), spec.allowance)
         self.runner = Runner()
         self._ledger = spec.ledger
-        self._tasks: EngineChannel = spec.ends.open(TASKS)
-        self._control: EngineChannel = spec.ends.open(CONTROL)
+        refer = spec.rooms is not None
+        self._tasks: EngineChannel = spec.ends.open(TASKS, refer)
+        self._control: EngineChannel = spec.ends.open(CONTROL, refer)
         spec.ends.close()
         self._unsent: deque[ResultRecord] = deque()
         self._first_unsent = 0.0
@@ -174,7 +180,10 @@ class Engine:
         seq = bulk.base - 1
         last = bulk.base + len(bulk.tasks) - 1
         getrecursionlimit, floor = sys.getrecursionlimit, self._recursion_limit
-        for digest, kind, payload, timeout in bulk.tasks:
+        # Taken out one by one: large arguments are let go before their result is sent, so that it finds their memory free.
+        tasks, bulk.tasks = list(reversed(bulk.tasks)), ()
+        while tasks:
+            digest, kind, payload, timeout = tasks.pop()
             seq += 1
             with lock:
                 if self._revoked and seq in self._revoked:
@@ -205,7 +214,6 @@ class Engine:
                 self._flush_all()
                 self._tasks.send(Full())
                 break
-        bulk.tasks = ()
         self._flush_all()
         _flush_std_streams()
 
@@ -284,6 +292,8 @@ class Engine:
                     self._obey(message, control)
             if self._ticking:
                 quiet = self._tick(quiet, control)
+            else:
+                trim()
 
     def _tick(self, quiet: int, control: EngineChannel) -> int:
         """Send results that have waited too long. ``quiet``: ticks that had none to send, before and after this one."""

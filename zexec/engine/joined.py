@@ -31,7 +31,7 @@ class LineEnds:
         self._name = name
         self._tasks = tasks
 
-    def open(self, letter: bytes) -> EngineChannel:
+    def open(self, letter: bytes, refer: bool) -> EngineChannel:
         return self._tasks if letter == TASKS else Line(self._card, letter + self._name)
 
     def arrived(self) -> None: ...

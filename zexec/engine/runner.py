@@ -9,10 +9,8 @@ from time import monotonic, time
 from typing import Any
 
 from zexec.messages import ARGUMENTS, CALL, ERROR, KEEP_GOING, OK, PARTIAL, RESULT, STARMAP, UNMET
-from zexec.wire.pickling import PROTOCOL, dump_report, dumps
-
-#: Results of these types are pickled by the plain C function; nothing inside them can need more.
-_PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
+from zexec.wire.bundles import LARGE, Bundle
+from zexec.wire.pickling import PLAIN, PROTOCOL, SIZED, dump_report, dumps
 
 #: (status, payload, started, seconds): the second half of a ResultRecord
 Ran = tuple[int, Any, float, float]
@@ -46,10 +44,10 @@ class Runner:
             entry = self._functions[digest]
             f = entry[2]
             if f is None:
-                f = pickle.loads(entry[0])
+                f = entry[0].load(again=True) if type(entry[0]) is Bundle else pickle.loads(entry[0])
                 if entry[1]:
                     entry[2] = f
-            call = pickle.loads(payload)
+            call = payload.load() if type(payload) is Bundle else pickle.loads(payload)
         except BaseException as e:
             return ARGUMENTS, dump_report(e, skip=1, where=_here(e)), started, monotonic() - begin
         if kind != CALL:
@@ -97,9 +95,13 @@ class Runner:
             return self._pack(values, started, begin)
         return self._pack_partial(values, failures, started, begin)
 
-    def _pack(self, value: Any, started: float, begin: float) -> Ran:
+    def _pack(self, value: Any, started: float, begin: float, failures: Any = None) -> Ran:
         try:
-            data = pickle.dumps(value, PROTOCOL) if type(value) in _PLAIN else dumps(value)
+            kind = type(value)
+            if kind in PLAIN or (kind in SIZED and len(value) < LARGE):
+                data: Any = pickle.dumps(value, PROTOCOL)
+            else:
+                data = dumps(value if failures is None else (value, failures))
         except BaseException as e:
             try:
                 shown = repr(value)
@@ -109,10 +111,8 @@ class Runner:
         return OK, data, started, monotonic() - begin
 
     def _pack_partial(self, values: list[Any], failures: list[tuple[int, bytes]], started: float, begin: float) -> Ran:
-        status, data, _, seconds = self._pack(values, started, begin)
-        if status != OK:
-            return status, data, started, seconds
-        return PARTIAL, pickle.dumps((data, failures), PROTOCOL), started, seconds
+        status, data, _, seconds = self._pack(values, started, begin, failures)
+        return PARTIAL if status == OK else status, data, started, seconds
 
 
 def _failed(error: BaseException) -> int:

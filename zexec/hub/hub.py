@@ -40,6 +40,8 @@ from zexec.net.channels import CONTROL, TASKS, Ends, HubChannel
 
 #: Functions that an engine is trusted to remember. Beyond it the oldest is forgotten on both sides.
 REMEMBER = 512
+#: And so many bytes of them, with what they hold.
+REMEMBER_BYTES = 1 << 26
 #: How often to look whether a dead engine's connection has ended, and when to give up on that (a child of the engine may keep
 #: it open), in seconds.
 PROBE, PROBE_LIMIT = 0.001, 0.5
@@ -60,6 +62,9 @@ class Launcher(Protocol):
 
     def start(self, id: int, serial: int, ends: Ends) -> int:
         """Start an engine; its sentinel."""
+
+    def shares_memory(self, serial: int) -> bool:
+        """Whether an engine can reach this process's shared memory, and this process the engine's."""
 
     def admit(self, token: Any, id: int, serial: int) -> None:
         """Tell an engine that came by itself which place it fills."""
@@ -88,6 +93,34 @@ class Launcher(Protocol):
 
     def signal(self, serial: int, number: int) -> bool:
         """Send a signal to an engine's process, if that can be done from here."""
+
+
+class Known(dict[bytes, int]):
+    """The functions that an engine has: their sizes by digest, the oldest first."""
+
+    #: bytes of all of them
+    size = 0
+
+    def add(self, function: Function) -> None:
+        self[function.digest] = size = len(function.payload)
+        self.size += size
+
+    @property
+    def is_much(self) -> bool:
+        """Whether some should be forgotten."""
+        return len(self) > REMEMBER or self.size > REMEMBER_BYTES
+
+    def trim(self, used: set[bytes]) -> list[bytes]:
+        """Forget half of them, but none that is being used; which."""
+        forgotten = []
+        for digest, size in list(self.items()):
+            if len(self) <= REMEMBER // 2 and self.size <= REMEMBER_BYTES // 2:
+                break
+            if digest not in used:
+                del self[digest]
+                self.size -= size
+                forgotten.append(digest)
+        return forgotten
 
 
 class Hub:
@@ -124,7 +157,7 @@ class Hub:
         self._watch = watch
         self._unwatch = unwatch
         #: per engine: the functions it has
-        self._functions: dict[int, dict[bytes, None]] = {}
+        self._functions: dict[int, Known] = {}
         #: per starting engine: which of its channels have said hello
         self._greeted: dict[int, set[str]] = {}
         #: engines whose process has ended while their connection may still hold results: until when to wait for it
@@ -264,19 +297,11 @@ class Hub:
             if function is not last:
                 last = function
                 if function.digest not in known:
-                    known[function.digest] = None
+                    known.add(function)
                     functions.append((function.digest, function.payload, function.shared))
             records.append((function.digest, task.kind, task.payload, task.timeout))
-        forget: list[bytes] = []
-        if len(known) > REMEMBER:
-            # The engine forgets when it takes this message up, which is after all earlier ones have been run.
-            used = {task.function.digest for task in action.tasks}
-            for digest in list(known):
-                if len(known) <= REMEMBER // 2:
-                    break
-                if digest not in used:
-                    del known[digest]
-                    forget.append(digest)
+        # The engine forgets when it takes this message up, which is after all earlier ones have been run.
+        forget = known.trim({task.function.digest for task in action.tasks}) if known.is_much else []
         # If the engine is not there any more, its sentinel says so, and that brings the tasks back.
         self.channel.send(TASKS, action.serial, Tasks(action.base, records, functions, forget))
 
@@ -292,7 +317,7 @@ class Hub:
         self.outcomes += [(task.id, r[1], r[2], serial, engine, r[3], r[4]) for task, r in a.pairs]
 
     def _start_engine(self, a: act.StartEngine) -> None:
-        self._functions[a.serial] = {}
+        self._functions[a.serial] = Known()
         self._greeted[a.serial] = set()
         ends = self.channel.connect(a.serial)
         try:
@@ -303,11 +328,11 @@ class Hub:
                 raise
             self.start_failures.append((a.serial, a.id, e))
             return
-        self.channel.started(a.serial)
+        self.channel.started(a.serial, self.launcher.shares_memory(a.serial))
         self._watch(sentinel)
 
     def _admit(self, a: act.Admit) -> None:
-        self._functions[a.serial] = {}
+        self._functions[a.serial] = Known()
         self._greeted[a.serial] = set()
         self.launcher.admit(a.token, a.id, a.serial)
 

@@ -129,6 +129,9 @@ class Roster:
     def start(self, id: int, serial: int, ends: Ends) -> int:
         raise NotImplementedError("engines of a cluster come by themselves")
 
+    def shares_memory(self, serial: int) -> bool:
+        return False
+
     def by_sentinel(self, fd: int) -> int | None:
         return self._sentinels.get(fd)
 
@@ -192,7 +195,7 @@ class Roster:
     def connect(self, serial: int) -> Ends:
         raise NotImplementedError("engines of a cluster come by themselves")
 
-    def started(self, serial: int) -> None:
+    def started(self, serial: int, refer: bool) -> None:
         """They start by themselves."""
 
     def send(self, letter: bytes, serial: int, message: Any) -> bool:

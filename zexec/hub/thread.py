@@ -37,6 +37,7 @@ from zexec.launch.local import LocalLauncher
 from zexec.messages import Outcome, Task
 from zexec.net.bell import Bell
 from zexec.net.channels import HubChannel
+from zexec.wire.arena.doors import trim
 
 LOGGER = logging.getLogger("zexec")
 
@@ -68,6 +69,7 @@ class HubThread:
         self._bell = bell = Bell()
         channel = make_channel(bell)
         self.hub = Hub(scheduler, launcher, channel, bell.watch, bell.unwatch)
+        self._launcher = launcher
         self.lock = threading.Lock()
         self.hungry = False
         self._deliver = deliver
@@ -290,6 +292,9 @@ class HubThread:
             if self._again:
                 self._again, ready = False, set()
                 continue
+            trim_due = trim()
+            if trim_due is not None and (due is None or trim_due < due):
+                due = trim_due
             ready = bell.wait(None if due is None else max(0.0, due - monotonic()))
 
     def _close(self) -> None:
@@ -308,4 +313,5 @@ class HubThread:
             self.hub.launcher.kill(serial, "its hub has ended", force=True)
             self.hub.launcher.reap(serial)
         self.hub.close()
+        self._launcher.close()
         self._bell.close()

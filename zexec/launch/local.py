@@ -25,7 +25,9 @@ from zexec.launch import memory
 from zexec.launch.stacks import collect
 from zexec.messages import Death, ResultRecord
 from zexec.net.channels import Ends
-from zexec.wire.pickling import is_imported_again
+from zexec.wire.arena.doors import Rooms, home, rooms
+from zexec.wire.pickling import dump_bytes, is_imported_again
+from zexec.wire.reducers import registered
 
 
 @dataclass
@@ -36,6 +38,7 @@ class LocalEngine:
     serial: int
     process: Any
     ledger: Ledger
+    rooms: Rooms | None
     #: readable when it has ended, and whether we have to close that
     sentinel: int = -1
     ours: bool = False
@@ -83,6 +86,8 @@ class LocalLauncher:
         self._memory_kills = memory.kills()
         #: an executed process is said to have had the memory that its parent had: no peak below this is its own
         self._inherited_peak = 0
+        #: keeps this process's arena for as long as there may be engines
+        self._home = home()
 
     def start(self, id: int, serial: int, ends: Ends) -> int:
         """Start an engine; its sentinel.
@@ -91,8 +96,11 @@ class LocalLauncher:
             Exception: what the context raises, for instance because initargs cannot be pickled.
         """
         ledger = Ledger()
+        shared = rooms(self._home)
         try:
-            spec = EngineSpec(ends, ledger, serial, id, self._allowance, self._parent, self._max_memory)
+            spec = EngineSpec(
+                ends, ledger, serial, id, self._allowance, self._parent, self._max_memory, shared, self._serializers()
+            )
             process = self._context.Process(target=serve, args=(spec, self._initializer, self._initargs))
             if self._rename is not None:
                 process.name = self._rename(process.name)
@@ -102,10 +110,12 @@ class LocalLauncher:
                 process.start()
         except BaseException:
             ledger.close()
+            if shared is not None:
+                shared.close()
             raise
         if self._context.get_start_method() == "spawn":
             self._inherited_peak = _own_peak()
-        self.engines[serial] = engine = LocalEngine(id, serial, process, ledger)
+        self.engines[serial] = engine = LocalEngine(id, serial, process, ledger, shared)
         self.current = {**self.current, id: process}
         engine.sentinel, engine.ours = _sentinel(process)
         self._sentinels[engine.sentinel] = serial
@@ -133,6 +143,19 @@ class LocalLauncher:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close(self) -> None:
+        """There will be no more engines."""
+        self._home = None
+
+    def _serializers(self) -> bytes | None:
+        """For an engine that inherits nothing."""
+        known = registered()
+        return dump_bytes(known) if known and self._context.get_start_method() != "fork" else None
+
+    def shares_memory(self, serial: int) -> bool:
+        """Whether an engine can reach this process's shared memory, and this process the engine's."""
+        return self.engines[serial].rooms is not None
 
     def by_sentinel(self, fd: int) -> int | None:
         """The serial of the engine whose end this descriptor signals."""
@@ -167,6 +190,8 @@ class LocalLauncher:
             os.close(engine.sentinel)
         started, results = engine.ledger.started, engine.ledger.results()
         engine.ledger.close()
+        if engine.rooms is not None:
+            engine.rooms.close()
         if self.current.get(engine.id) is process:
             self.current = {id: p for id, p in self.current.items() if p is not process}
         reason = engine.killed

@@ -52,8 +52,8 @@ class EngineChannel(Protocol):
 class Ends(Protocol):
     """The engine's ends before the engine exists: travels to its process."""
 
-    def open(self, letter: bytes) -> EngineChannel:
-        """The engine's end, in the thread that will use it."""
+    def open(self, letter: bytes, refer: bool) -> EngineChannel:
+        """The engine's end, in the thread that will use it. ``refer``: as for ``started``."""
 
     def arrived(self) -> None:
         """In the engine's process, first of all."""
@@ -76,8 +76,13 @@ class HubChannel(Protocol):
     def connect(self, serial: int) -> Ends:
         """Make the channels of an engine that is about to be started."""
 
-    def started(self, serial: int) -> None:
-        """The engine's process exists and has its ends."""
+    def started(self, serial: int, refer: bool) -> None:
+        """The engine's process exists and has its ends.
+
+        Args:
+            serial: the engine's.
+            refer: large data that is in shared memory goes by reference: each side can reach the other's.
+        """
 
     def send(self, letter: bytes, serial: int, message: Message) -> bool:
         """Send to an engine. False if it is gone."""

@@ -49,13 +49,14 @@ def _read(fd: int, assembler: Assembler) -> list[list[Any]]:
 class EnginePipe:
     """An engine's end."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, refer: bool = False) -> None:
         self._fd = fd
+        self._refer = refer
         self._assembler = Assembler()
         self._received: deque[Message] = deque()
 
     def send(self, message: Message) -> None:
-        buffers = pack(encode(message))
+        buffers = pack(encode(message, self._refer))
         while buffers:
             buffers = _rest(buffers, os.writev(self._fd, buffers[:MOST_BUFFERS]))
 
@@ -98,8 +99,8 @@ class PipeEnds:
     def __getstate__(self) -> dict[str, Any]:
         return {"_ends": self._ends, "_others": []}
 
-    def open(self, letter: bytes) -> EnginePipe:
-        return EnginePipe(os.dup(self._ends[letter].fileno()))
+    def open(self, letter: bytes, refer: bool) -> EnginePipe:
+        return EnginePipe(os.dup(self._ends[letter].fileno()), refer)
 
     def arrived(self) -> None:
         """In the engine's process, first of all: close the hub's descriptors that fork has copied."""
@@ -114,13 +115,14 @@ class PipeEnds:
 class _Connection:
     """The hub's end of one channel."""
 
-    __slots__ = ("assembler", "fd", "letter", "open", "serial", "unsent")
+    __slots__ = ("assembler", "fd", "letter", "open", "refer", "serial", "unsent")
 
     def __init__(self, letter: bytes, serial: int, fd: int) -> None:
         self.letter = letter
         self.serial = serial
         self.fd = fd
         self.open = True
+        self.refer = False
         self.assembler = Assembler()
         #: buffers that the socket has not taken, the first perhaps in part
         self.unsent: list[Any] = []
@@ -162,16 +164,18 @@ class PipeHub:
         self._ends[serial] = there = PipeEnds(ends, list(self._by_fd))
         return there
 
-    def started(self, serial: int) -> None:
+    def started(self, serial: int, refer: bool) -> None:
         self._ends.pop(serial).close()
         for letter in (TASKS, CONTROL):
-            self._watch(self._by_address[letter, serial].fd)
+            connection = self._by_address[letter, serial]
+            connection.refer = refer
+            self._watch(connection.fd)
 
     def send(self, letter: bytes, serial: int, message: Message) -> bool:
         connection = self._by_address.get((letter, serial))
         if connection is None or not connection.open:
             return False
-        buffers = pack(encode(message))
+        buffers = pack(encode(message, connection.refer))
         if connection.unsent:
             connection.unsent.extend(buffers)
             return True

@@ -56,7 +56,8 @@ def _has_message(socket: zmq.Socket[Any]) -> bool:
 class EngineSocket:
     """An engine's end, with a context of its own, so that its threads end with it."""
 
-    def __init__(self, endpoint: str, letter: bytes, serial: int) -> None:
+    def __init__(self, endpoint: str, letter: bytes, serial: int, refer: bool) -> None:
+        self._refer = refer
         self._context = zmq.Context(io_threads=1)
         self._socket = socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.ROUTING_ID, _address(letter, serial))
@@ -67,7 +68,7 @@ class EngineSocket:
         socket.connect(endpoint)
 
     def send(self, message: Message) -> None:
-        _send(self._socket, encode(message))
+        _send(self._socket, encode(message, self._refer))
 
     def receive(self) -> Message:
         return decode(_receive(self._socket, 1))
@@ -94,8 +95,8 @@ class SocketEnds:
         self._endpoint = endpoint
         self._serial = serial
 
-    def open(self, letter: bytes) -> EngineSocket:
-        return EngineSocket(self._endpoint, letter, self._serial)
+    def open(self, letter: bytes, refer: bool) -> EngineSocket:
+        return EngineSocket(self._endpoint, letter, self._serial, refer)
 
     def arrived(self) -> None: ...
 
@@ -126,17 +127,21 @@ class SocketHub:
         socket.bind(endpoint)
         self._fd = int(socket.getsockopt(zmq.FD))
         watch(self._fd)
+        #: engines whose memory this process can reach, and they this process's
+        self._referring: set[int] = set()
         self.damaged = 0
         self.lost: list[int] = []
 
     def connect(self, serial: int) -> SocketEnds:
         return SocketEnds(self._endpoint, serial)
 
-    def started(self, serial: int) -> None: ...
+    def started(self, serial: int, refer: bool) -> None:
+        if refer:
+            self._referring.add(serial)
 
     def send(self, letter: bytes, serial: int, message: Message) -> bool:
         try:
-            _send(self._socket, [_address(letter, serial), *encode(message)])
+            _send(self._socket, [_address(letter, serial), *encode(message, serial in self._referring)])
         except zmq.ZMQError as e:
             if e.errno == zmq.EHOSTUNREACH:
                 return False
@@ -163,7 +168,8 @@ class SocketHub:
         probes = {self.send(letter, serial, Stop("probe")) for letter in (TASKS, CONTROL)}
         return True in probes
 
-    def disconnect(self, serial: int) -> None: ...
+    def disconnect(self, serial: int) -> None:
+        self._referring.discard(serial)
 
     def close(self) -> None:
         self._unwatch(self._fd)

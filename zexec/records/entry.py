@@ -15,6 +15,7 @@ from zexec import messages as m
 from zexec.messages import Function, Task
 from zexec.records.plain import date_of
 from zexec.records.query import Lookup
+from zexec.wire.bundles import MAGIC, Bundle, decode
 
 
 @dataclass(slots=True, eq=False)
@@ -126,18 +127,24 @@ def buffers_of(payload: Any) -> list[Any]:
     """A payload as a list of bytes-like objects."""
     if payload is None:
         return []
+    if isinstance(payload, Bundle):
+        return payload.encode(False, False)
     return list(payload) if isinstance(payload, list | tuple) else [payload]
 
 
 def joined(payload: Any) -> Any:
     """A payload as it travels: bytes where it is one buffer."""
-    if isinstance(payload, list | tuple) and len(payload) == 1:
-        return payload[0]
-    return payload
+    if not isinstance(payload, list | tuple) or not payload:
+        return payload
+    if bytes(payload[0][: len(MAGIC)]) == MAGIC:
+        return decode(payload, 0)
+    return payload[0] if len(payload) == 1 else payload
 
 
 def weigh(payload: Any) -> int:
     if type(payload) is bytes:
+        return len(payload)
+    if isinstance(payload, Bundle):
         return len(payload)
     return sum(memoryview(each).nbytes for each in buffers_of(payload))
 

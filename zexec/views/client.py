@@ -205,7 +205,9 @@ class Client:
         result._ids = ids
         try:
             # What goes to several engines is packed once.
-            packed = {id(parcel): self.shipper.payload(parcel) for parcel in payloads}
+            packed = {
+                which: self.shipper.payload(parcel) for which, parcel in {id(each): each for each in payloads}.items()
+            }
             chunks = [(index, packed[id(parcel)]) for index, parcel in enumerate(payloads)]
             submit = self._connection.submit_chunks
             sink = _Sink(self, result, key, function, dict(chunks) if result._rite is not None else {})

@@ -11,14 +11,13 @@ import pickle
 import types
 from collections.abc import Callable
 from functools import cache, partial
-from hashlib import blake2b
 from typing import Any, TypeVar
 
 from zexec.engine import namespace
 from zexec.messages import Function
 from zexec.views.reference import Reference
 from zexec.wire.parcels import Parcel, pack
-from zexec.wire.pickling import PROTOCOL, MainModule, dumps, value_pickler
+from zexec.wire.pickling import MainModule, Payload, digest_of, dumps, value_pickler
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,15 +93,15 @@ class Shipper:
         """A parcel for ``zexec.engine.namespace``."""
         return pack(obj, self._make_pickler, b"__main__")
 
-    def payload(self, parcel: Parcel) -> bytes:
+    def payload(self, parcel: Parcel) -> Payload:
         """A parcel as the payload of a task."""
-        return pickle.dumps([parcel], PROTOCOL)
+        return dumps([parcel])
 
     def function(self, f: Any, kind: str = "call", copy: bool = False) -> Function:
         """A callable as the engines get it, once per engine."""
         payload = dumps(namespace.Call(self.pack(f), kind, copy))
         # Shared: it opens the function's parcel anew for each call.
-        return Function(blake2b(payload, digest_size=16).digest(), payload, name_of(f), True)
+        return Function(digest_of(payload, True), payload, name_of(f), True)
 
 
 def _make(main: MainModule, file: io.BytesIO, take: Callable[[pickle.PickleBuffer], Any]) -> Any:

@@ -42,8 +42,10 @@ from zexec.messages import (
     Stop,
     Tasks,
 )
+from zexec.wire.bundles import Bundle
+from zexec.wire.bundles import decode as decode_bundle
 
-VERSION = 2
+VERSION = 3
 
 #: Payloads from this size on travel as frames of their own: below it, copying into the header costs less than a frame.
 INLINE = 32 * 1024
@@ -55,10 +57,24 @@ _LAST_KIND = MAP | STARMAP | KEEP_GOING
 _NO_TIMEOUT = inf
 
 
-def encode(message: Message) -> list[Frame]:
-    """Turn a message into frames for one multipart send."""
-    extra: list[Frame] = []
+def encode(message: Message, refer: bool = False) -> list[Frame]:
+    """Turn a message into frames for one multipart send.
+
+    Args:
+        message: the message.
+        refer: the other side can reach the shared memory that this one can: large data need not be among the frames.
+    """
+    extra = _Extra(refer)
     return [b"".join(_PACK[type(message)](message, extra)), *extra]
+
+
+class _Extra(list[Frame]):
+    """The frames behind the first."""
+
+    __slots__ = ("refer",)
+
+    def __init__(self, refer: bool) -> None:
+        self.refer = refer
 
 
 def decode(frames: Sequence[Frame]) -> Message:
@@ -88,25 +104,35 @@ def decode(frames: Sequence[Frame]) -> Message:
 # -- byte strings: behind the columns, or frames of their own --------------------------------------------------------
 #
 # A column holds their lengths. Those that are not behind the columns count as empty there, and are listed as pairs: which
-# one, and the number of its frame, or 0 where there is None instead of a payload.
+# one, and the number of its frame, or 0 where there is None instead of a payload. A bundle has _BUNDLE added to the number
+# of its first frame.
+
+_BUNDLE = 1 << 31
 
 
-def _stow(strings: list[Any], extra: list[Frame]) -> tuple[list[int], list[int]]:
+def _stow(strings: list[Any], extra: _Extra, hand_over: bool = False) -> tuple[list[int], list[int]]:
     """Replace, in place, what does not go behind the columns. All lengths then, and the flat list of those replaced."""
     if set(map(type, strings)) <= {bytes}:
         lengths = list(map(len, strings))
         if not strings or max(lengths) < INLINE:
             return lengths, []
     listed: list[int] = []
+    late: list[tuple[int, Any]] = []
     for i, string in enumerate(strings):
         if type(string) is bytes and len(string) < INLINE:
             continue
         strings[i] = b""
         if string is None:
             listed += i, 0
+        elif type(string) is Bundle:
+            listed += i, len(extra) + 1 | _BUNDLE
+            extra += string.encode(extra.refer, hand_over)
         else:
-            extra.append(string)
-            listed += i, len(extra)
+            late.append((i, string))
+    # Behind the bundles, whose frames are to stay aligned.
+    for i, string in late:
+        extra.append(string)
+        listed += i, len(extra)
     return list(map(len, strings)), listed
 
 
@@ -117,7 +143,10 @@ def _fetch(header: bytes, at: int, lengths: Sequence[int], listed: Sequence[int]
         raise ProtocolError("a message whose parts do not add up to it")
     strings: list[Any] = [header[a:b] for a, b in pairwise(edges)]
     for i, frame in zip(listed[::2], listed[1::2], strict=True):
-        strings[i] = frames[frame] if frame else None
+        if frame & _BUNDLE:
+            strings[i] = decode_bundle(frames, frame ^ _BUNDLE)
+        else:
+            strings[i] = frames[frame] if frame else None
     return strings
 
 
@@ -129,7 +158,7 @@ _TASKS = struct.Struct("<qIIIII?")
 _TASK = struct.Struct("<qBI")
 
 
-def _pack_tasks(m: Tasks, extra: list[Frame]) -> tuple[bytes, ...]:
+def _pack_tasks(m: Tasks, extra: _Extra) -> tuple[bytes, ...]:
     tasks = m.tasks
     n, f = len(tasks), len(m.functions)
     if n == 1 and not f and not m.forget:
@@ -210,7 +239,7 @@ _RESULTS = struct.Struct("<II")
 _RESULT = struct.Struct("<qBdd")
 
 
-def _pack_results(m: Results, extra: list[Frame]) -> tuple[bytes, ...]:
+def _pack_results(m: Results, extra: _Extra) -> tuple[bytes, ...]:
     n = len(m.records)
     if n == 1:
         seq, status, payload, started, seconds = m.records[0]
@@ -218,7 +247,7 @@ def _pack_results(m: Results, extra: list[Frame]) -> tuple[bytes, ...]:
             return _ONE_RESULT, _RESULT.pack(seq, status, started, seconds), payload
     seqs, statuses, payloads, starts, durations = zip(*m.records, strict=True) if n else ((),) * 5
     strings = list(payloads)
-    lengths, listed = _stow(strings, extra)
+    lengths, listed = _stow(strings, extra, hand_over=True)
     return (
         _MANY_RESULTS,
         _RESULTS.pack(n, len(listed) // 2),
@@ -289,7 +318,7 @@ def _unpack_revoke(header: bytes, frames: Sequence[Frame]) -> Revoke:
 _GREETING = struct.Struct("<qqqqc")
 
 
-def _pack_hello(m: Hello, extra: list[Frame]) -> tuple[bytes, ...]:
+def _pack_hello(m: Hello, extra: _Extra) -> tuple[bytes, ...]:
     i = m.info
     allowance = -1 if i.allowance is None else i.allowance
     return _HELLO, _GREETING.pack(i.serial, i.id, i.pid, allowance, m.channel.encode()), i.host.encode()
@@ -312,7 +341,7 @@ _REVOKE, _RETURNED, _INTERRUPT, _STARTED = _start("K"), _start("G"), _start("I")
 _SIGNAL, _SAID = _start("N"), _start("O")
 _HELLO, _INIT_FAILED, _STOP, _FULL = _start("H"), _start("F"), _start("X"), _start("M")
 
-_PACK: dict[type, Callable[[Any, list[Frame]], tuple[bytes, ...]]] = {
+_PACK: dict[type, Callable[[Any, _Extra], tuple[bytes, ...]]] = {
     Tasks: _pack_tasks,
     Results: _pack_results,
     Revoke: lambda m, x: (_REVOKE, _pack_lists(m.seqs)),

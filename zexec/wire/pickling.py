@@ -7,7 +7,6 @@ torch registers) are pickled its way, because plain pickle would copy a file des
 
 from __future__ import annotations
 
-import copyreg
 import io
 import os
 import pickle
@@ -18,48 +17,37 @@ from collections import ChainMap
 from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from zexec.messages import Function
+from zexec.wire.bundles import LARGE, Bundle, Sink
+from zexec.wire.reducers import dispatch_table
 
 PROTOCOL = 5
 
 #: What a failing C pickler raises when it is the name that is missing, or a type it cannot do: cloudpickle may.
 TRY_BY_VALUE = (pickle.PicklingError, AttributeError, TypeError)
 
-#: Types of arguments that certainly contain nothing special.
-_PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex})
+#: Types of which no value is special or large, and those whose values are large if they are long.
+PLAIN = frozenset({int, float, bool, type(None), complex})
+SIZED = frozenset({str, bytes})
 
 #: Sequences of such, and how many items of one are looked at.
 _SEQUENCES = frozenset({list, tuple, range})
 FEW = 8
 
-_reducers: dict[type, Any] = {}
-_known = (-1, -1)
+#: what travels: a pickle, or one with its large data apart
+Payload = bytes | Bundle
 
 
-def _dispatch_table() -> dict[type, Any]:
-    """copyreg's table with multiprocessing's over it, made anew when either has grown."""
-    global _reducers, _known
-    extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-    sizes = (len(copyreg.dispatch_table), len(extra))
-    if sizes != _known:
-        _reducers = {**copyreg.dispatch_table, **extra}
-        _known = sizes
-    return _reducers
-
-
-def dump_c(obj: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
+def dump_c(obj: Any, file: Any, take: Callable[[pickle.PickleBuffer], Any] | None = None) -> None:
     """By the C pickler alone, which sends functions and classes by their names."""
-    buffer = io.BytesIO()
-    pickler = pickle.Pickler(buffer, PROTOCOL, buffer_callback=buffer_callback)
-    pickler.dispatch_table = _dispatch_table()
+    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=take)
+    pickler.dispatch_table = dispatch_table()
     pickler.dump(obj)
-    return buffer.getvalue()
 
 
-def dumps(obj: Any, main: MainModule | None = None) -> bytes:
+def dumps(obj: Any, main: MainModule | None = None) -> Payload:
     """Pickle an object, by value where its names cannot be imported.
 
     Args:
@@ -69,26 +57,86 @@ def dumps(obj: Any, main: MainModule | None = None) -> bytes:
     Raises:
         Exception: what the C pickler raised, if cloudpickle cannot do it either.
     """
+    sink = Sink()
     try:
-        data = dump_c(obj)
+        dump_c(obj, sink, sink.take)
     except TRY_BY_VALUE:
         by_value = _dump_by_value(obj, main)
         if by_value is None:
             raise
-        return by_value
-    if main is not None and b"__main__" in data:
+        return by_value.payload()
+    if main is not None and sink.mentions(b"__main__"):
         # It may hold functions or classes that are not there under their names.
-        return _dump_by_value(obj, main) or data
-    return data
+        return (_dump_watching(obj, main) or sink).payload()
+    return sink.payload()
 
 
-def _dump_by_value(obj: Any, main: MainModule | None = None) -> bytes | None:
-    buffer = io.BytesIO()
+class _Watcher(pickle.Pickler):
+    """The C pickler, but for what the other side does not have under its name: that goes by value.
+
+    Unlike cloudpickle's it needs cloudpickle only when it comes upon such a thing. Unlike ``dumps``, which tries first,
+    it pickles everything once.
+    """
+
+    main: MainModule | None
+    _helper: Any = None
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not isinstance(obj, types.FunctionType | type):
+            return NotImplemented
+        if obj.__module__ == "__main__":
+            if self.main is None or self.main.has(obj):
+                return NotImplemented
+        elif "<" not in obj.__qualname__:
+            return NotImplemented
+        if self._helper is None:
+            self._helper = value_pickler()(io.BytesIO(), self.main)
+            self.dispatch_table = self._helper.dispatch_table
+        return self._helper.reducer_override(obj)
+
+
+def _dump_watching(obj: Any, main: MainModule | None) -> Sink | None:
+    sink = Sink()
+    watcher = _Watcher(sink, PROTOCOL, buffer_callback=sink.take)
+    watcher.dispatch_table = dispatch_table()
+    watcher.main = main
     try:
-        value_pickler()(buffer, main).dump(obj)
+        watcher.dump(obj)
+    except TRY_BY_VALUE:
+        return _dump_by_value(obj, main)
     except Exception:
         return None
+    return sink
+
+
+def _dump_by_value(obj: Any, main: MainModule | None = None) -> Sink | None:
+    sink = Sink()
+    try:
+        value_pickler()(sink, main, sink.take).dump(obj)
+    except Exception:
+        return None
+    return sink
+
+
+def dump_bytes(obj: Any) -> bytes:
+    """Pickle an object into one piece, however large it is."""
+    buffer = io.BytesIO()
+    try:
+        dump_c(obj, buffer)
+    except TRY_BY_VALUE:
+        buffer = io.BytesIO()
+        try:
+            value_pickler()(buffer, None).dump(obj)
+        except Exception:
+            buffer = io.BytesIO()
+        if not buffer.tell():
+            raise
     return buffer.getvalue()
+
+
+def loads(payload: Any) -> Any:
+    """Unpickle a payload."""
+    return payload.load() if type(payload) is Bundle else pickle.loads(payload)
 
 
 @cache
@@ -101,14 +149,13 @@ def value_pickler() -> Any:
 
         def __init__(
             self,
-            file: io.BytesIO,
+            file: Any,
             main: MainModule | None,
             buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
         ) -> None:
             super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
-            extra = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
             own: ChainMap[Any, Any] = cloudpickle.Pickler.dispatch_table
-            self.dispatch_table = ChainMap(own.maps[0], extra, *own.maps[1:])
+            self.dispatch_table = ChainMap(own.maps[0], dispatch_table(), *own.maps[1:])
             self._main = main
 
         def reducer_override(self, obj: Any) -> Any:
@@ -124,11 +171,11 @@ def value_pickler() -> Any:
     return ValuePickler
 
 
-def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], main: MainModule | None = None) -> bytes:
+def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], main: MainModule | None = None) -> Payload:
     """The payload of a CALL."""
     if not kwargs:
         for a in args:
-            if type(a) not in _PLAIN:
+            if type(a) not in PLAIN and (type(a) not in SIZED or len(a) >= LARGE):
                 break
         else:
             return pickle.dumps((args, None), PROTOCOL)
@@ -136,19 +183,16 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], main: MainModule | 
     return dumps((args, kwargs), main)
 
 
-def dump_chunk(items: Any, main: MainModule | None = None) -> bytes:
+def dump_chunk(items: Any, main: MainModule | None = None) -> Payload:
     """The payload of a MAP or STARMAP: a list of items, or another sequence of them."""
     # To look at many items costs as much as to pickle them, and that is done once for all of them.
     if len(items) <= FEW and type(items) in _SEQUENCES:
         for item in items:
-            if type(item) not in _PLAIN:
+            if type(item) not in PLAIN and (type(item) not in SIZED or len(item) >= LARGE):
                 break
         else:
             return pickle.dumps(items, PROTOCOL)
     return dumps(items, main)
-
-
-loads = pickle.loads
 
 
 # -- functions -------------------------------------------------------------------------------------------------------
@@ -217,8 +261,12 @@ class FunctionPickler:
         #: by id; the callable is kept so that its id stays its own
         self._known: dict[int, tuple[Any, Function]] = {}
 
-    def of(self, f: Any) -> Function:
-        """The Function for a callable.
+    def of(self, f: Any, shared: bool = False) -> Function:
+        """The Function for a callable. It is pickled once.
+
+        Args:
+            f: the callable.
+            shared: an engine may load it once and use that for all tasks, even if they change it.
 
         Raises:
             Exception: it cannot be pickled at all.
@@ -237,10 +285,11 @@ class FunctionPickler:
                 self._known[id(f)] = (f, function)
                 return function
         if isinstance(f, types.FunctionType):
-            payload = _dump_by_value(f, self._main)
-            if payload is not None:
-                return _function(f, payload, shared=_is_stateless(f))
-        return _function(f, dumps(f, self._main), shared=False)
+            sink = _dump_by_value(f, self._main)
+            if sink is not None:
+                return _function(f, sink.payload(), shared=shared or _is_stateless(f))
+        sink = _dump_watching(f, self._main)
+        return _function(f, dumps(f, self._main) if sink is None else sink.payload(), shared)
 
     def _importable(self, f: Any) -> bool:
         if not isinstance(f, types.FunctionType | types.BuiltinFunctionType | type):
@@ -252,9 +301,16 @@ class FunctionPickler:
         return "<" not in f.__qualname__
 
 
-def _function(f: Any, payload: bytes, shared: bool) -> Function:
+def _function(f: Any, payload: Payload, shared: bool) -> Function:
     name = getattr(f, "__qualname__", None) or type(f).__qualname__
-    return Function(blake2b(payload, digest_size=16).digest(), payload, name, shared)
+    return Function(digest_of(payload, shared), payload, name, shared)
+
+
+def digest_of(payload: Payload, shared: bool) -> bytes:
+    """What a function is known by: the same for the same pickle. A bundle is known only as itself."""
+    if isinstance(payload, Bundle):
+        return os.urandom(16)
+    return blake2b(payload, digest_size=16, person=b"shared" if shared else b"").digest()
 
 
 def _is_stateless(f: types.FunctionType) -> bool:
@@ -291,7 +347,7 @@ def dump_report(exc: BaseException, skip: int = 0, **facts: Any) -> bytes:
             tb = tb.tb_next
     text = "".join(traceback.format_exception(type(exc), exc, tb))
     try:
-        pickled: bytes | None = dumps(exc)
+        pickled: bytes | None = dump_bytes(exc)
     except Exception:
         pickled = None
     try:

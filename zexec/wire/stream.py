@@ -18,9 +18,12 @@ from typing import Any
 from zexec.errors import ProtocolError
 
 _HEAD = struct.Struct("<IQ")
+_LENGTH = struct.Struct("<Q")
 
 #: More frames than any message has: what claims more is damaged.
 MOST_FRAMES = 1 << 24
+#: Large data is aligned to so many bytes, as far as the memory is that it is read to (a bytearray is only to 16).
+ALIGN = 64
 #: Messages up to this size are put together by copying; larger ones are read straight into their place.
 COPY = 1 << 18
 #: From this size on that place is mapped, so that it takes memory only as it is filled. Below, memory that was used before is
@@ -51,7 +54,7 @@ class Assembler:
         #: the beginning of a message that is not complete
         self._rest = b""
         #: a large message being read: its body, and how much of that is there
-        self._large: bytearray | mmap.mmap | None = None
+        self._large: memoryview | None = None
         self._filled = 0
         self._count = 0
 
@@ -60,7 +63,7 @@ class Assembler:
         """Where to read the rest of a large message to, or None: then ``feed`` takes what is read."""
         if self._large is None:
             return None
-        return memoryview(self._large)[self._filled :]
+        return self._large[self._filled :]
 
     def advance(self, size: int) -> list[Frames]:
         """``size`` bytes have been read into ``target``; the messages that completes."""
@@ -70,7 +73,7 @@ class Assembler:
         if self._filled < len(large):
             return []
         self._large = None
-        return [_split(memoryview(large), self._count)]
+        return [_split(large, self._count)]
 
     def feed(self, data: bytes) -> list[Frames]:
         """Take in what was read; the messages that completes.
@@ -93,8 +96,10 @@ class Assembler:
                 messages.append([part] if count == 1 else _split(memoryview(part), count))
                 at = body + size
                 continue
-            if size > COPY:
-                self._large = _make_room(size)
+            if size > COPY and (count == 1 or end - body >= 8):
+                # The second frame, the first that may be large data, begins at a multiple of ALIGN there.
+                skip = -(8 * count + _LENGTH.unpack_from(data, body)[0]) % ALIGN if count > 1 else 0
+                self._large = memoryview(_make_room(size + skip))[skip:]
                 self._large[: end - body] = data[body:]
                 self._filled, self._count = end - body, count
                 at = end

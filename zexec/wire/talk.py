@@ -23,23 +23,23 @@ from zexec import messages as msg
 from zexec.errors import ProtocolError
 from zexec.messages import KEEP_GOING, MAP, STARMAP, WAITED, Death, Function, Outcome, Task
 from zexec.wire import frames as base
-from zexec.wire.frames import Frame, _bound, _fetch, _start, _stow
+from zexec.wire.frames import Frame, _bound, _Extra, _fetch, _start, _stow
 
 #: A pulse is what is sent most often to nobody.
 _PULSE, _SUBMIT, _OUTCOMES, _HEARD = _start("P"), _start("s"), _start("o"), _start("d")
 _CANCEL, _WITHDRAW, _KEPT, _PLAIN = _start("c"), _start("w"), _start("k"), _start("J")
 
 
-def encode(message: Any) -> list[Frame]:
-    """Turn a message into frames for one multipart send."""
+def encode(message: Any, refer: bool = False) -> list[Frame]:
+    """Turn a message into frames for one multipart send. ``refer``: as for ``zexec.wire.frames.encode``."""
     kind = type(message)
     pack = _PACK.get(kind)
     if pack is not None:
-        extra: list[Frame] = []
+        extra = _Extra(refer)
         return [b"".join(pack(message, extra)), *extra]
     if kind in _CODES:
         return [_PLAIN + _CODES[kind] + json.dumps(_plain(message), separators=(",", ":")).encode()]
-    return base.encode(message)
+    return base.encode(message, refer)
 
 
 def decode(parts: Sequence[Frame]) -> Any:
@@ -119,7 +119,7 @@ _LAST_KIND = MAP | STARMAP | KEEP_GOING
 _NO_TIMEOUT = float("inf")
 
 
-def _pack_submit(m: msg.Submit, extra: list[Frame]) -> tuple[bytes, ...]:
+def _pack_submit(m: msg.Submit, extra: _Extra) -> tuple[bytes, ...]:
     tasks = m.tasks
     n = len(tasks)
     first = tasks[0].id
@@ -238,7 +238,7 @@ def _unpack_submit(header: bytes, parts: Sequence[Frame]) -> msg.Submit:
 _MANY = struct.Struct("<III")
 
 
-def _pack_outcomes(m: msg.Outcomes, extra: list[Frame]) -> tuple[bytes, ...]:
+def _pack_outcomes(m: msg.Outcomes, extra: _Extra) -> tuple[bytes, ...]:
     n = len(m.outcomes)
     ids, statuses, payloads, details, engines, starts, durations = zip(*m.outcomes, strict=True)
     strings = list(payloads)
@@ -290,7 +290,7 @@ def _rebuilt_detail(detail: Any) -> Any:
 _ID = struct.Struct("<q")
 
 
-def _pack_heard(m: msg.Heard, extra: list[Frame]) -> tuple[bytes, ...]:
+def _pack_heard(m: msg.Heard, extra: _Extra) -> tuple[bytes, ...]:
     if type(m.news) is bytes and len(m.news) < base.INLINE:
         return _HEARD, _ID.pack(m.id), m.news
     extra.append(m.news)
@@ -302,7 +302,7 @@ def _unpack_heard(header: bytes, parts: Sequence[Frame]) -> msg.Heard:
     return msg.Heard(id, parts[1] if len(parts) > 1 else header[2 + _ID.size :])
 
 
-_PACK: dict[type, Callable[[Any, list[Frame]], tuple[bytes, ...]]] = {
+_PACK: dict[type, Callable[[Any, _Extra], tuple[bytes, ...]]] = {
     msg.Submit: _pack_submit,
     msg.Outcomes: _pack_outcomes,
     msg.Cancel: lambda m, x: (_CANCEL, base._pack_lists(m.ids, (1,) if m.running else ())),
