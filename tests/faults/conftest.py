@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,37 @@ from tests.e2e.conftest import (  # noqa: F401  # fixtures by their names
     pytest_runtest_makereport,
     scripts,
 )
-from tests.helpers.hosts import METHODS, Host
+from tests.helpers import leftovers
+from tests.helpers.hosts import METHODS, ClusterHost, Host
+
+
+def make(name: str, before: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """One by its name."""
+    if name == "cluster":
+        return ClusterHost(str(Path(before.folder) / "home"), monkeypatch)
+    return Host(name)
 
 
 @pytest.fixture(params=METHODS)
-def host(request: pytest.FixtureRequest, nothing_left: Any) -> Iterator[Host]:  # noqa: F811
-    """Where engines come from, each way in turn."""
-    host = Host(request.param)
+def host(
+    request: pytest.FixtureRequest,
+    nothing_left: leftovers.Before,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Host]:
+    """A hub in this process, with engines of each start method in turn."""
+    host = make(request.param, nothing_left, monkeypatch)
+    yield host
+    host.end()
+
+
+@pytest.fixture(params=[*METHODS, "cluster"])
+def anywhere(
+    request: pytest.FixtureRequest,
+    nothing_left: leftovers.Before,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Host]:
+    """The same, and a hub in a process of its own."""
+    host = make(request.param, nothing_left, monkeypatch)
     yield host
     host.end()
 

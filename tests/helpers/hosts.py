@@ -6,6 +6,8 @@ import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 import zexec
 
 #: Under forkserver engines are reached and watched as under spawn; ``e2e`` has that third method wherever it may matter.
@@ -18,10 +20,14 @@ Flag = Callable[[str], str]
 class Host:
     """Makes pools and executors of two engines, with a hub in this process."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, context: Any = None) -> None:
         self.method = method
-        self.context = multiprocessing.get_context(method)
+        self.context = context or multiprocessing.get_context(method)
         self._made: list[Any] = []
+        self._last: list[Any] = []
+
+    def __repr__(self) -> str:
+        return self.method
 
     def pool(self, processes: int = 2, **kwargs: Any) -> zexec.Pool:
         pool = zexec.Pool(processes, context=self.context, **kwargs)
@@ -35,6 +41,27 @@ class Host:
         return executor
 
     def end(self) -> None:
-        for end in self._made:
+        for end in (*self._made, *self._last):
             end()
         self._made.clear()
+        self._last.clear()
+
+
+class ClusterHost(Host):
+    """The same on a hub in a process of its own."""
+
+    def __init__(self, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__("cluster", multiprocessing.get_context("spawn"))
+        monkeypatch.setenv("ZEXEC_HOME", home)
+
+    def cluster(self, engines: int) -> zexec.Cluster:
+        cluster = zexec.Cluster(engines)
+        cluster.wait_for_engines(engines, 40)
+        self._last.append(cluster.stop)
+        return cluster
+
+    def pool(self, processes: int = 2, **kwargs: Any) -> zexec.Pool:
+        return super().pool(processes, cluster=self.cluster(processes), **kwargs)
+
+    def executor(self, max_workers: int = 2, **kwargs: Any) -> zexec.Executor:
+        return super().executor(max_workers, cluster=self.cluster(max_workers), **kwargs)

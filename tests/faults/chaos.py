@@ -1,0 +1,210 @@
+"""A run of random steps against one pool: calls of all kinds, engines killed, stopped and slowed, cancels. Seeded.
+
+The same seed gives the same steps; how they interleave with the engines is the machine's affair. ``python -m tests.faults.chaos
+SEED`` shows the steps of one and runs them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from concurrent.futures import CancelledError
+from time import sleep
+from typing import Any
+
+import zexec
+from tests.helpers import saboteurs, tasks
+
+STEPS = 60
+#: Seconds within which everything has settled once all engines may go on: a bound against hanging.
+SETTLED = 60
+
+
+def times(x: Any, factor: int) -> Any:
+    return x * factor
+
+
+class Call:
+    """One call, and what is known to be able to become of it."""
+
+    def __init__(self, result: zexec.AsyncResult, value: Any, *errors: type[BaseException]) -> None:
+        self.result = result
+        self.value = value
+        self.errors = set(errors)
+        self.settled = 0
+        result.add_done_callback(self._count)
+
+    def _count(self, result: Any) -> None:
+        self.settled += 1
+
+
+class Chaos:
+    """See the module.
+
+    Args:
+        pool: of two engines or more.
+        seed: of the steps.
+    """
+
+    def __init__(self, pool: Any, seed: int) -> None:
+        self.pool = pool
+        self.rng = random.Random(seed)
+        self.log: list[str] = []
+        self.calls: list[Call] = []
+        self.deaths = 0
+        self.stopped: set[int] = set()
+
+    def run(self) -> None:
+        """All steps, and the reckoning."""
+        steps = [
+            (self.submit_short, 6),
+            (self.submit_large, 2),
+            (self.submit_map, 2),
+            (self.submit_failing, 1),
+            (self.submit_late, 1),
+            (self.submit_deadly, 1),
+            (self.kill, 3),
+            (self.stop, 1),
+            (self.go_on, 2),
+            (self.slow, 1),
+            (self.cancel, 2),
+            (self.pause, 3),
+        ]
+        # Engines that die before one has ever been up break the pool: then it is the start that fails.
+        self.pool.apply(tasks.double, (1,))
+        for step in self.rng.choices([step for step, _ in steps], [weight for _, weight in steps], k=STEPS):
+            self.log.append(step.__name__)
+            step()
+        self.go_on()
+        self.reckon()
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def _options(self) -> tuple[Any, list[type[BaseException]]]:
+        retries = self.rng.choice([0, 0, 3])
+        priority = self.rng.choice([0, 0, 0, 5, -5])
+        # With retries a task still fails that was in the way of four deaths.
+        return self.pool.options(retries=retries, priority=priority), [zexec.EngineDied]
+
+    def submit_short(self) -> None:
+        bound, errors = self._options()
+        for i in range(self.rng.choice([1, 10, 200])):
+            self.calls.append(Call(bound.apply_async(times, (i, 3)), 3 * i, *errors))
+
+    def submit_large(self) -> None:
+        bound, errors = self._options()
+        for _ in range(self.rng.randrange(1, 4)):
+            data = self.rng.randbytes(self.rng.choice([1_000, 70_000, 1_000_000]))
+            self.calls.append(Call(bound.apply_async(times, (data, 2)), data * 2, *errors))
+
+    def submit_map(self) -> None:
+        bound, errors = self._options()
+        size, chunk = self.rng.choice([1, 50, 500]), self.rng.choice([1, 7, 100])
+        result = bound.map_async(tasks.double, range(size), chunk, return_exceptions=True)
+        self.calls.append(Call(result, list(range(0, 2 * size, 2)), *errors))
+
+    def submit_failing(self) -> None:
+        bound, errors = self._options()
+        self.calls.append(Call(bound.apply_async(tasks.fail), None, ValueError, *errors))
+
+    def submit_late(self) -> None:
+        """Longer than it may."""
+        bound = self.pool.options(timeout=0.05)
+        self.calls.append(Call(bound.apply_async(tasks.nap, (30,)), None, zexec.TimeoutError, zexec.EngineDied))
+
+    def submit_deadly(self) -> None:
+        self.deaths += 1
+        self.calls.append(Call(self.pool.apply_async(saboteurs.kill), None, zexec.EngineDied))
+
+    # -- what happens to engines -------------------------------------------------------------------------------------
+
+    def _some_engine(self) -> int | None:
+        pids = [process.pid for process in self.pool._pool]
+        return self.rng.choice(pids) if pids else None
+
+    def _signal(self, pid: int | None, number: int) -> bool:
+        try:
+            if pid is not None:
+                os.kill(pid, number)
+                return True
+        except ProcessLookupError:
+            pass
+        return False
+
+    def kill(self) -> None:
+        pid = self._some_engine()
+        if self._signal(pid, signal.SIGKILL):
+            self.deaths += 1
+
+    def stop(self) -> None:
+        pid = self._some_engine()
+        if pid is not None and self._signal(pid, signal.SIGSTOP):
+            self.stopped.add(pid)
+
+    def go_on(self) -> None:
+        for pid in self.stopped:
+            self._signal(pid, signal.SIGCONT)
+        self.stopped.clear()
+
+    def slow(self) -> None:
+        pid = self._some_engine()
+        for _ in range(5):
+            self._signal(pid, signal.SIGSTOP)
+            sleep(0.002)
+            self._signal(pid, signal.SIGCONT)
+
+    def cancel(self) -> None:
+        # With a stopped engine the word on each would take its time.
+        if self.calls and not self.stopped:
+            for call in self.rng.choices(self.calls, k=3):
+                call.errors.add(CancelledError)
+                call.result.cancel(running=self.rng.random() < 0.2)
+
+    def pause(self) -> None:
+        sleep(self.rng.random() * 0.03)
+
+    # -- in the end --------------------------------------------------------------------------------------------------
+
+    def reckon(self) -> None:
+        """Everything has settled, once, and rightly; and nothing is remembered of it."""
+        died: Counter[int] = Counter()
+        for number, call in enumerate(self.calls):
+            call.result.wait(SETTLED)
+            assert call.result.done(), f"call {number} has not settled: {self.pool.story(call.result)}"
+            error = CancelledError() if call.result.cancelled() else call.result.exception()
+            if error is None and isinstance(call.value, list):
+                # A map, whose items fail one by one.
+                for i, value in enumerate(call.result.get()):
+                    if isinstance(value, BaseException):
+                        assert type(value) in call.errors, (number, value)
+                        died[getattr(value, "pid", 0)] += 0
+                    else:
+                        assert value == call.value[i], (number, i)
+            elif error is None:
+                assert call.result.get() == call.value, number
+            else:
+                assert type(error) in call.errors, (number, repr(error))
+                died[getattr(error, "pid", 0)] += isinstance(error, zexec.EngineDied)
+        died.pop(0, None)
+        assert all(count <= 1 for count in died.values()), f"two tasks of one engine failed: {died}"
+        tasks.until(lambda: all(call.settled for call in self.calls))
+        assert {call.settled for call in self.calls} <= {1}
+        assert not self.pool._client._open
+        assert self.pool.map(tasks.double, range(10), 1) == list(range(0, 20, 2))
+
+
+def main() -> None:
+    for seed in map(int, sys.argv[1:]):
+        with zexec.Pool(2) as pool:
+            chaos = Chaos(pool, seed)
+            try:
+                chaos.run()
+            finally:
+                print(f"seed {seed}:", *chaos.log)
+
+
+if __name__ == "__main__":
+    main()
