@@ -282,6 +282,12 @@ class Register:
     peer: Peer
     #: by which whoever started it knows it again
     token: str = ""
+    #: what it is called, for as long as it lives
+    uuid: str = ""
+    #: if it was an engine of an earlier life of this hub: numbers and tasks that it holds, its next number, its place
+    claims: Any = None
+    next_seq: int = 0
+    place: int = -1
 
 
 @dataclass(slots=True)
@@ -290,6 +296,25 @@ class Welcome:
 
     serial: int
     id: int
+    #: which life of the hub this is
+    life: str = ""
+    #: whether there may be another after its end, which wants to know what its engines hold
+    durable: bool = False
+
+
+@dataclass(slots=True)
+class Named:
+    """hub -> engine, before Tasks: which tasks the numbers from ``base`` on are."""
+
+    base: int
+    ids: Sequence[int]
+
+
+@dataclass(slots=True)
+class Stored:
+    """hub -> engine: these results will survive me."""
+
+    seqs: Sequence[int]
 
 
 @dataclass(slots=True)

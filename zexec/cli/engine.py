@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     from zexec.net.cards import ENGINE, find
 
     try:
-        join(find(options.connect, ENGINE), patience=options.patience)
+        join(find(options.connect, ENGINE), patience=options.patience, find=lambda: find(options.connect, ENGINE))
     except ClusterError as e:
         print(f"zexec engine: {e}", file=sys.stderr)
         return 1

@@ -56,6 +56,8 @@ def main(argv: list[str]) -> int:
         only_tcp=options.only_tcp,
         lifeline=options.lifeline,
         logs=options.logs,
+        store=options.store,
+        lost=options.lost,
         host=options.host,
     )
 
@@ -92,6 +94,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="HOST[:PORT]",
         help="listen for engines and clients of other machines, too, over TCP with CURVE; 0.0.0.0 for all addresses",
+    )
+    parser.add_argument(
+        "--store",
+        choices=("memory", "sqlite"),
+        default="memory",
+        help="what remembers tasks; with sqlite a hub that was killed goes on when it is started again (memory)",
+    )
+    parser.add_argument(
+        "--lost",
+        choices=("run", "fail"),
+        default="run",
+        help="what becomes of tasks that were with an engine which does not come back to such a hub (run)",
     )
     parser.add_argument("--host", default="", help="the name or address that other machines are to use for this one")
     parser.add_argument("--plain", action="store_true", help="no CURVE on TCP: allowed on the loopback only")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zexec.client import Client
 from zexec.cluster.baggage import Baggage
 from zexec.cluster.link import RemoteLink
+from zexec.errors import ClusterError
 from zexec.helping import Helper
 from zexec.net import cards
 from zexec.net.cards import CLIENT, Card, find
@@ -45,6 +46,20 @@ def card_of(cluster: str | os.PathLike[str] | Cluster | Card) -> Card:
     return card
 
 
+def again(card: Card) -> Card:
+    """The connection file of a cluster whose hub has ended, once it has come back.
+
+    Raises:
+        ClusterError: it has not.
+    """
+    try:
+        return find(card.name, CLIENT)
+    except ClusterError:
+        if card.is_stale() is None:
+            return card  # its folder is on another machine
+        raise
+
+
 def cluster_client(
     face: Face,
     cluster: Any,
@@ -68,7 +83,7 @@ def cluster_client(
     client = Client(face, forked=False, main=main)
     baggage = Baggage(initializer, initargs, main)
     name = f"{face.name} of {os.path.basename(sys.argv[0]) or 'python'}"
-    link = RemoteLink(card, name, client.deliver, client.ended, client.hear, baggage, number)
+    link = RemoteLink(card, name, client.deliver, client.ended, client.hear, baggage, number, lambda: again(card))
     if card.is_same_hub(cards.joined):
         client.helper = Helper(link.tell, client.deliver, *cards.place)
     client.start(link, begin=False, first_id=link.first_id)

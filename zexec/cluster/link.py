@@ -57,6 +57,10 @@ PAUSE = 200e-6
 BULK, BYTES = 2_000, 4 << 20
 #: Functions that the hub is trusted to remember for us; after that they are sent again.
 REMEMBER = 10_000
+#: Seconds that a hub may be away which is to come back, between two looks for it, and that one which is there may take to answer.
+AWAY, LOOK, SOON = 300.0, 0.1, 2.0
+#: Number of the question which tasks a hub that has come back knows.
+RESUME = -1
 #: Seconds between two looks of a closing link at whether all is over.
 WAIT = 0.5
 
@@ -90,6 +94,7 @@ class RemoteLink:
         hear: called in the io thread with what tasks that run say: their ids, and what.
         baggage: what goes along with functions.
         client: the number of a client that has detached, to go on as that.
+        find: looks the connection file up again, when the hub has ended and may come back.
 
     Raises:
         ClusterError: the hub does not answer, or does not let us in.
@@ -104,8 +109,15 @@ class RemoteLink:
         hear: Callable[[list[tuple[int, Any]]], None],
         baggage: Baggage | None = None,
         client: int = -1,
+        find: Callable[[], Card] | None = None,
     ) -> None:
         self._card = card
+        self._name = name
+        self._find = find or (lambda: card)
+        #: the hub is away, and may come back: nothing is sent
+        self._away = False
+        #: tasks that have not ended, and what they wait for, should a hub that comes back not know them
+        self._kept: dict[int, tuple[Task, Any]] = {}
         self._deliver = deliver
         self._ended = ended
         self._hear = hear
@@ -275,12 +287,12 @@ class RemoteLink:
             self._bell.ring()
 
     def _poke(self) -> None:
-        if self._rung or monotonic() - self._sent_at < PAUSE or not self._lock.acquire(blocking=False):
+        if self._away or self._rung or monotonic() - self._sent_at < PAUSE or not self._lock.acquire(blocking=False):
             self._ring()
             return
         attention = True
         try:
-            if not self.over.is_set() and not self._crash and not self._closing:
+            if not self.over.is_set() and not self._crash and not self._closing and not self._away:
                 self._send_inbox()
                 # A send may swallow the announcement of a message that has come.
                 attention = self._line.pending()
@@ -331,7 +343,10 @@ class RemoteLink:
                     new.append(packed)
             assert packed is not None
             task.function = packed
-        self._line.send(Submit(tasks, new, needs))
+        if self.greeted.durable:
+            self._kept.update((task.id, (task, needs)) for task in tasks)
+        if tasks:
+            self._line.send(Submit(tasks, new, needs))
 
     def _send_other(self, item: Any) -> None:
         kind = type(item)
@@ -378,8 +393,9 @@ class RemoteLink:
             self._close()
 
     def _loop(self) -> None:
-        line, bell = self._line, self._bell
+        bell = self._bell
         while True:
+            line = self._line
             outcomes: list[Outcome] = []
             refused: list[int] = []
             said: list[tuple[int, Any]] = []
@@ -404,6 +420,8 @@ class RemoteLink:
                 self._hear(said)
             if outcomes or refused:
                 self._open.difference_update([outcome[0] for outcome in outcomes])
+                for outcome in outcomes if self._kept else ():
+                    self._kept.pop(outcome[0], None)
                 self._deliver(outcomes, refused)
             del outcomes, refused, said
             if self._closing and (self._detach or not self._open or self._crash):
@@ -411,8 +429,67 @@ class RemoteLink:
             if self._crash:
                 return
             if gone is not None:
-                raise gone
+                if not self.greeted.durable or self._closing:
+                    raise gone
+                self._come_back()
+                continue
             bell.wait(0 if pending or self._crash else None)
+
+    def _come_back(self) -> None:
+        """The hub is gone, and may be started again: wait for that, and go on.
+
+        Raises:
+            EOFError: it does not come back.
+        """
+        LOGGER.warning("%s is gone; waiting for it to come back", self.describe())
+        with self._lock:
+            self._away = True
+            self._bell.unwatch(self._line.fileno())
+            self._line.close(0)
+        until = monotonic() + AWAY
+        while True:
+            try:
+                line, greeted = self._call_again()
+                break
+            except (ClusterError, EOFError) as e:
+                if monotonic() > until or self._closing or self._crash:
+                    raise EOFError(str(e)) from None
+            self._bell.wait(LOOK)
+        with self._lock:
+            self._line, self.greeted = line, greeted
+            self._bell.watch(line.fileno())
+            self._places = None
+            self._known.clear()
+            self._away = False
+            # What was submitted meanwhile is in the inbox, and goes after this.
+            self._inbox.appendleft(Ask(RESUME, "resume", list(self._open & self._kept.keys())))
+
+    def _call_again(self) -> tuple[Line, Greeted]:
+        card = self._find()
+        line = Line(card, b"c" + os.urandom(16))
+        before = self.greeted
+        try:
+            line.send(Greet(myself(), self._name, before.client))
+            while True:
+                answer = line.receive_within(SOON)
+                if type(answer) is Greeted:
+                    if (answer.host, answer.pid) == (before.host, before.pid):
+                        self._crash = f"{self.describe()} has given this client up: {self._line.lost}"
+                        raise EOFError(self._crash)
+                    return line, answer
+                if type(answer) is Refused:
+                    raise ClusterError(answer.reason)
+        except BaseException:
+            line.close(0)
+            raise
+
+    def _submit_again(self, ids: Iterable[int]) -> None:
+        """Under the lock: the hub that has come back does not know these."""
+        again = [self._kept[id] for id in ids if id in self._kept]
+        self._send_tasks([task for task, needs in again if needs is None])
+        for task, needs in again:
+            if needs is not None:
+                self._send_tasks([task], needs)
 
     def _take_in(self, message: Any, outcomes: list[Outcome], refused: list[int], said: list[tuple[int, Any]]) -> None:
         kind = type(message)
@@ -420,6 +497,8 @@ class RemoteLink:
             outcomes += message.outcomes
         elif kind is Kept:
             refused += message.ids
+        elif kind is Answer and message.number == RESUME:
+            self._submit_again(message.value or ())
         elif kind is Answer:
             question = self._questions.get(message.number)
             if question is not None:
@@ -437,9 +516,10 @@ class RemoteLink:
     def _close(self) -> None:
         with self._lock:
             self._closing = True
-            if not self._line.lost:
+            if not self._line.lost and not self._away:
                 self._line.send(Bye(self._detach, ""))
-            self._line.close()
+            if not self._away:
+                self._line.close()
             self._bell.close()
             questions = list(self._questions.values())
         self.over.set()

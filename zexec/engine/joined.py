@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zexec.engine.engine import Engine, EngineSpec, die_with
+from zexec.engine.lasting import Lasting, LastingEnds
 from zexec.engine.ledger import Ledger
 from zexec.errors import ClusterError
 from zexec.messages import Refused, Register, Welcome
 from zexec.net import cards
 from zexec.net.cards import Card
-from zexec.net.channels import TASKS, EngineChannel
+from zexec.net.channels import TASKS, Ends, EngineChannel
 from zexec.net.lines import Line
 from zexec.net.peers import myself
 
@@ -39,11 +40,17 @@ class LineEnds:
     def close(self) -> None: ...
 
 
-def join(card: Card, environment: Mapping[str, str] = os.environ, patience: float = PATIENCE) -> None:
+def join(
+    card: Card,
+    environment: Mapping[str, str] = os.environ,
+    patience: float = PATIENCE,
+    find: Callable[[], Card] | None = None,
+) -> None:
     """Be an engine of a cluster. Returns when it is over.
 
     Args:
         card: the cluster's.
+        find: looks the card up again, when the hub has ended and may come back.
         environment: where whoever started this process has put what it should know.
         patience: seconds that the hub may take to answer.
 
@@ -54,15 +61,22 @@ def join(card: Card, environment: Mapping[str, str] = os.environ, patience: floa
     if LIFELINE in environment:
         die_with(int(environment[LIFELINE]))
     name = os.urandom(16)
+
+    def register() -> Register:
+        return Register(myself(), environment.get(TOKEN, ""), name.hex())
+
     line = Line(card, TASKS + name)
     try:
-        line.send(Register(myself(), environment.get(TOKEN, "")))
+        line.send(register())
         welcome = _answer(line, patience)
     except BaseException:
         line.close(0)
         raise
     cards.joined, cards.place = card, (welcome.id, welcome.serial)
-    spec = EngineSpec(LineEnds(card, name, line), ledger, welcome.serial, welcome.id, None, None)
+    ends: Ends = LineEnds(card, name, line)
+    if welcome.durable:
+        ends = LastingEnds(Lasting(register, find or (lambda: card), line, card, name, welcome))
+    spec = EngineSpec(ends, ledger, welcome.serial, welcome.id, None, None)
     Engine(spec).run(_nothing)
     # As at an interpreter's end, but before the lines' threads are waited for: executors that tasks have left open.
     threading._shutdown()  # type: ignore[attr-defined]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any
 
 from zexec.core import events as ev
@@ -35,6 +36,7 @@ from zexec.messages import (
     Peer,
     Refused,
     Submit,
+    Task,
     Withdraw,
 )
 from zexec.net.doors import Door
@@ -50,7 +52,7 @@ _OWN = (1 << CLIENT_BITS) - 1
 class Visitor:
     """One client."""
 
-    def __init__(self, number: int, address: bytes, name: str, peer: Peer) -> None:
+    def __init__(self, number: int, address: bytes | None, name: str, peer: Peer) -> None:
         self.number = number
         self.name = name
         self.peer = peer
@@ -76,6 +78,20 @@ class Visitor:
         }
 
 
+class Later:
+    """An answer that will come, from another thread. ``ask`` is given what takes it."""
+
+    def __init__(self, ask: Callable[[Callable[[Any], None]], None]) -> None:
+        self.ask = ask
+
+
+def answer_of(number: int, found: Any) -> Answer:
+    """An answer, or why there is none."""
+    if isinstance(found, Exception):
+        return Answer(number, None, f"{type(found).__name__}: {found}")
+    return Answer(number, found)
+
+
 class Desk:
     """See the module.
 
@@ -84,6 +100,7 @@ class Desk:
         door: where they come to.
         cluster: its name.
         durable: whether the hub will come back when it is killed.
+        inbox: takes what clients want of the hub; by default the hub's own.
         order: answers what is not about a client's own tasks.
         note: takes lines for the log.
     """
@@ -96,14 +113,21 @@ class Desk:
         durable: bool,
         order: Callable[[Ask], Any],
         note: Callable[[str], None],
+        inbox: Any = None,
+        number: Callable[[], int] | None = None,
     ) -> None:
         self._hub = hub
+        self._inbox = hub.inbox if inbox is None else inbox
+        self._new_number = number or count(1).__next__
+        #: answers that were long in coming: to whom
+        self._late: deque[tuple[int, Answer]] = deque()
+        #: how tasks ended that nobody here remembers: of the store
+        self.recall: Callable[[int], Outcome | None] = lambda id: None
         self._door = door
         self._cluster = cluster
         self._durable = durable
         self._order = order
         self._note = note
-        self._next = 1
         self.visitors: dict[int, Visitor] = {}
         self._by_address: dict[bytes, Visitor] = {}
         #: outcomes of tasks whose client is away
@@ -154,8 +178,8 @@ class Desk:
             self._door.send(address, Refused(f"client {message.client} is here already"))
             return
         if visitor is None:
-            visitor = Visitor(self._next, address, message.name, message.peer)
-            self._next += 1
+            known = self._durable and message.client >= 0
+            visitor = Visitor(message.client if known else self._new_number(), address, message.name, message.peer)
             self.visitors[visitor.number] = visitor
         visitor.address = address
         visitor.detached = False
@@ -179,7 +203,7 @@ class Desk:
             open_.add(task.id)
         visitor.submitted += len(tasks)
         if message.needs is None:
-            self._hub.inbox.extend(tasks)
+            self._inbox.extend(tasks)
             return
         try:
             needs, ended = needs_of(message.needs)
@@ -187,28 +211,34 @@ class Desk:
             self._throw_out(visitor, "it submitted what waits for nothing that can be")
             return
         for task in tasks:
-            self._hub.inbox.append(ev.SubmittedAfter(task, needs, ended))
+            self._inbox.append(ev.SubmittedAfter(task, needs, ended))
 
     def _on_cancel(self, visitor: Visitor, message: Cancel) -> None:
         for id in message.ids:
             if id in visitor.open:
-                self._hub.inbox.append(ev.CancelWanted(id, message.running))
+                self._inbox.append(ev.CancelWanted(id, message.running))
 
     def _on_withdraw(self, visitor: Visitor, message: Withdraw) -> None:
         for id in message.ids:
             if id in visitor.open:
-                self._hub.inbox.append(ev.CancelWithdrawn(id))
+                self._inbox.append(ev.CancelWithdrawn(id))
 
     def _on_ended(self, visitor: Visitor, message: Ended) -> None:
         if message.id >> CLIENT_BITS == visitor.number:
-            self._hub.inbox.append(ev.ParentEnded(message.id, (message.ok, message.engine, message.serial)))
+            self._inbox.append(ev.ParentEnded(message.id, (message.ok, message.engine, message.serial)))
 
     def _on_ask(self, visitor: Visitor, message: Ask) -> None:
         try:
             if message.what == "fetch":
-                value = self._fetch(visitor, [int(id) for id in message.args])
+                value: Any = self._fetch(visitor, [int(id) for id in message.args])
+            elif message.what == "resume":
+                value = self._resume(visitor, [int(id) for id in message.args])
             else:
                 value = self._order(message)
+            if isinstance(value, Later):
+                number, asked = visitor.number, message.number
+                value.ask(lambda found: self._late.append((number, answer_of(asked, found))))
+                return
             answer = Answer(message.number, value)
         except Exception as e:
             answer = Answer(message.number, None, f"{type(e).__name__}: {e}")
@@ -251,7 +281,7 @@ class Desk:
                 f" {why}"
             )
         for id in visitor.open:
-            self._hub.inbox.append(ev.CancelWanted(id, running=True))
+            self._inbox.append(ev.CancelWanted(id, running=True))
         if not visitor.open:
             self.visitors.pop(visitor.number, None)
 
@@ -317,14 +347,21 @@ class Desk:
                 if visitor is not None and visitor.address is not None:
                     self._door.send(visitor.address, Outcomes([outcome]))
 
+    def _recall(self, id: int) -> Outcome | None:
+        try:
+            return self.recall(id)
+        except KeyError:
+            return None
+
     def _fetch(self, visitor: Visitor, ids: list[int]) -> dict[str, Any]:
         """Have the outcomes of tasks of others sent to a client, now or when there are any. Which ids are known."""
         known = []
         ready = []
         for id in ids:
             other = self.visitors.get(id >> CLIENT_BITS)
-            if id in self._kept:
-                ready.append(self._kept[id])
+            found = self._kept.get(id) or self._recall(id)
+            if found is not None:
+                ready.append(found)
             elif other is not None and id in other.open:
                 self._awaited.setdefault(id, []).append(visitor.number)
             else:
@@ -334,6 +371,40 @@ class Desk:
             # Before the answer: the client is told to expect them by asking.
             self._tell(visitor.address, ready)
         return {"known": known}
+
+    def answer_late(self) -> None:
+        """Send the answers that have come meanwhile."""
+        while self._late:
+            number, answer = self._late.popleft()
+            visitor = self.visitors.get(number)
+            if visitor is not None and visitor.address is not None:
+                self._door.send(visitor.address, answer)
+
+    def restore(self, tasks: Iterable[Task]) -> None:
+        """Clients of an earlier life of the hub have left tasks; they may come back for them."""
+        for task in tasks:
+            number = task.id >> CLIENT_BITS
+            visitor = self.visitors.get(number)
+            if visitor is None:
+                peer = Peer(-1, "?", "", "", "", 0.0)
+                visitor = self.visitors[number] = Visitor(number, None, "a client of an earlier life of the hub", peer)
+                visitor.detached = True
+            visitor.open.add(task.id)
+
+    def _resume(self, visitor: Visitor, ids: list[int]) -> list[int]:
+        """A client is back after the hub's end: which of its tasks are not known here. It hears of those that have ended."""
+        unknown, ended = [], []
+        for id in ids:
+            if id in visitor.open:
+                continue
+            outcome = self._kept.get(id) or self._recall(id)
+            if outcome is None:
+                unknown.append(id)
+            else:
+                ended.append(outcome)
+        if ended and visitor.address is not None:
+            self._tell(visitor.address, ended)
+        return unknown
 
     def say_goodbye(self, reason: str) -> None:
         """The cluster ends: nobody is told of anything any more."""

@@ -7,7 +7,7 @@ at a time), takes the outcomes, and sleeps until ``next_deadline``; see ``zexec.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from signal import SIGINT
 from time import monotonic
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from zexec.messages import (
     Hello,
     InitFailed,
     Interrupt,
+    Named,
     Outcome,
     ResultRecord,
     Results,
@@ -45,6 +46,8 @@ REMEMBER_BYTES = 1 << 26
 #: How often to look whether a dead engine's connection has ended, and when to give up on that (a child of the engine may keep
 #: it open), in seconds.
 PROBE, PROBE_LIMIT = 0.001, 0.5
+#: Messages that an engine may send before both of its channels stand: what it brings along from an earlier life of the hub.
+EARLY = 100
 #: Seconds from a polite end to a forced one, and from a failed initializer to the end of its process.
 PATIENCE, INIT_PATIENCE = 0.5, 5.0
 
@@ -154,6 +157,16 @@ class Hub:
         self.said: list[tuple[int, Any]] = []
         #: engines whose process could not be started: serial, place, why
         self.start_failures: list[tuple[int, int, Exception]] = []
+        #: engines are told which tasks they are sent, and claim them from another life of the hub
+        self.names_tasks = False
+        #: looks up what an engine has brought along from an earlier life: numbers and tasks, and its next number
+        self.claims: Callable[[int], tuple[Sequence[tuple[int, int]], int]] = lambda serial: ((), 0)
+        #: told of tasks that were sent: place and serial of the engine
+        self.on_sent: Callable[[Sequence[Task], int], None] | None = None
+        #: results that have come: serial and numbers. Taken out by whoever tells engines that they are stored
+        self.reported: list[tuple[int, list[int]]] = []
+        #: what engines have said before both of their channels stood
+        self._early: dict[int, list[tuple[bytes, Any]]] = {}
         self._watch = watch
         self._unwatch = unwatch
         #: per engine: the functions it has
@@ -256,7 +269,12 @@ class Hub:
         now = monotonic()
         handle = self.scheduler.handle
         kind = type(message)
-        if kind is Results:
+        if self.names_tasks and serial in self._greeted and kind is not Hello and kind is not InitFailed:
+            if len(self._early.setdefault(serial, [])) < EARLY:
+                self._early[serial].append((letter, message))
+        elif kind is Results:
+            if self.names_tasks:
+                self.reported.append((serial, [record[0] for record in message.records]))
             handle(now, ev.Ran(serial, message.records))
         elif kind is Started:
             handle(now, ev.Running(serial, message.seq))
@@ -273,7 +291,9 @@ class Hub:
                 if len(greeted) == 2:
                     # Both connections stand: tasks and control can reach it.
                     del self._greeted[serial]
-                    handle(now, ev.EngineUp(serial, message.info.id))
+                    handle(now, ev.EngineUp(serial, message.info.id, *self.claims(serial)))
+                    for early in self._early.pop(serial, ()):
+                        self._take_in(early[0], serial, early[1])
         elif kind is InitFailed and serial in self._functions:
             # Believed when the process has ended, as in the stdlib: until then it may still be writing to the log.
             self._init_reports[serial] = message.report
@@ -302,6 +322,10 @@ class Hub:
             records.append((function.digest, task.kind, task.payload, task.timeout))
         # The engine forgets when it takes this message up, which is after all earlier ones have been run.
         forget = known.trim({task.function.digest for task in action.tasks}) if known.is_much else []
+        if self.names_tasks:
+            self.channel.send(TASKS, action.serial, Named(action.base, [task.id for task in action.tasks]))
+        if self.on_sent is not None:
+            self.on_sent(action.tasks, action.serial)
         # If the engine is not there any more, its sentinel says so, and that brings the tasks back.
         self.channel.send(TASKS, action.serial, Tasks(action.base, records, functions, forget))
 
@@ -395,6 +419,7 @@ class Hub:
         self._condemned.pop(serial, None)
         self._functions.pop(serial, None)
         self._greeted.pop(serial, None)
+        self._early.pop(serial, None)
         self.channel.disconnect(serial)
         death, started, results = self.launcher.reap(serial)
         if results:

@@ -30,10 +30,12 @@ from zexec.core.scheduler import Scheduler
 from zexec.errors import ClusterError
 from zexec.hub.desk import Desk
 from zexec.hub.hub import Hub
+from zexec.hub.keeper import Keeper
 from zexec.hub.orders import Orders
 from zexec.hub.provider import Provider, Starter
 from zexec.hub.roster import Roster
 from zexec.hub.starters import Starting, make
+from zexec.hub.store import open_store
 from zexec.launch.children import Children
 from zexec.net import cards
 from zexec.net.bell import Bell
@@ -68,6 +70,10 @@ class Settings:
     lifeline: int | None = None
     #: engines' output goes to files
     logs: bool = False
+    #: what remembers tasks: "memory", or "sqlite", which outlives the hub
+    store: str = "memory"
+    #: what becomes of tasks whose engine does not come back after the hub's end: "run" them again, or "fail"
+    lost: str = "run"
     #: the name under which others reach this host; by default what it is called, or the address that was given to listen at
     host: str = ""
 
@@ -91,7 +97,7 @@ class HubProcess:
         cards.make_private(self.folder.parent.parent)
         cards.make_private(self.folder.parent)
         cards.make_private(self.folder)
-        self._refuse_second()
+        self._old = self._refuse_second()
         if settings.kind not in ("local", "") and not settings.listen:
             settings.listen = ["0.0.0.0"]
         endpoints = listening(settings)
@@ -104,8 +110,8 @@ class HubProcess:
             self._guard = Guard(self._context, keys)
             bell.watch(self._guard.fileno())
         try:
-            to_engines = Door(self._context, "engines", self._ipc("engines") + endpoints, keys, bell.watch)
-            to_clients = Door(self._context, "clients", self._ipc("clients") + endpoints, keys, bell.watch)
+            to_engines = self._door(ENGINE, endpoints, keys)
+            to_clients = self._door(CLIENT, endpoints, keys)
         except BaseException:
             shutil.rmtree(self._sockets, ignore_errors=True)
             raise
@@ -116,7 +122,21 @@ class HubProcess:
         self.provider = Provider(scheduler, self._tell, None, LOGGER.warning)
         self.provider.lost = self.roster.job_ended
         self.orders = Orders(self)
-        self.desk = Desk(self.hub, to_clients, settings.name, False, self.orders.answer, LOGGER.warning)
+        durable = settings.store == "sqlite"
+        self.keeper = Keeper(
+            open_store(settings.store, self.folder / "tasks.db"), self.hub, self.roster, durable, settings.lost
+        )
+        self.desk = Desk(
+            self.hub,
+            to_clients,
+            settings.name,
+            durable,
+            self.orders.answer,
+            LOGGER.warning,
+            self.keeper,
+            self.keeper.next_client,
+        )
+        self._connect_store(durable)
         self._write_cards(to_clients.endpoints, to_engines.endpoints)
         if settings.kind:
             try:
@@ -130,10 +150,44 @@ class HubProcess:
 
     # -- the start ---------------------------------------------------------------------------------------------------
 
-    def _refuse_second(self) -> None:
+    def _connect_store(self, durable: bool) -> None:
+        keeper, roster = self.keeper, self.roster
+        keeper.store.on_durable = self._bell.ring
+        self.desk.recall = keeper.store.outcome
+        roster.durable = durable
+
+        def names(serial: int) -> tuple[int, str]:
+            member = roster.engines.get(serial)
+            return (-1, "") if member is None else (member.id, member.uuid)
+
+        def claims(serial: int) -> Any:
+            keeper.came(roster.engines[serial].uuid)
+            return roster.claims(serial)
+
+        self.hub.on_sent = keeper.note_sent(names)
+        self.hub.claims = claims
+        restored = keeper.reload()
+        if restored:
+            LOGGER.info("%d tasks of an earlier life; %d engines are awaited", len(restored), len(keeper.awaited))
+            self.desk.restore(one.task for one in restored)
+
+    def _door(self, role: str, endpoints: list[str], keys: Keys | None) -> Door:
+        """One of the two doors; on the ports that it had in an earlier life, if those are to be had."""
+        ipc = self._ipc(f"{role}s")
+        old = [e for e in self._old[role].endpoints if e.startswith("tcp:")] if role in self._old else []
+        if len(old) == len(endpoints):
+            again = [e.rpartition(":")[0] + ":" + o.rpartition(":")[2] for e, o in zip(endpoints, old, strict=True)]
+            try:
+                return Door(self._context, f"{role}s", ipc + again, keys, self._bell.watch)
+            except ClusterError as e:
+                LOGGER.warning("%s; engines and clients elsewhere have to be told where it is now", e)
+        return Door(self._context, f"{role}s", ipc + endpoints, keys, self._bell.watch)
+
+    def _refuse_second(self) -> dict[str, Card]:
+        """See to it that there is no other hub of that name. The cards of one that was killed, if it will be gone on with."""
         path = self.folder / f"{HUB}.json"
         if not path.exists():
-            return
+            return {}
         card = cards.read(path)
         if card.is_stale() is False:
             raise ClusterError(f"cluster {card.name!r} is running already: its hub is process {card.pid}")
@@ -142,6 +196,9 @@ class HubProcess:
                 f"cluster {card.name!r} was started on {card.host}, and may be running there; if not: zexec clean {card.name}"
             )
         cards.remove_sockets(card)
+        if self.settings.store != "sqlite":
+            return {}
+        return {role: cards.read(self.folder / f"{role}.json") for role in (HUB, CLIENT, ENGINE)}
 
     def _ipc(self, what: str) -> list[str]:
         return [f"ipc://{self._sockets}/{what}"] if self._sockets else []
@@ -150,7 +207,11 @@ class HubProcess:
         """The hub's keys, and the pairs of clients and engines."""
         if self.settings.plain:
             return None, {}
-        pairs = {role: Keys.pair() for role in (HUB, CLIENT, ENGINE)}
+        if self._old and self._old[HUB].secret_key:
+            # Whoever has a card of its earlier life is let in again.
+            pairs = {role: (card.public_key, card.secret_key) for role, card in self._old.items()}
+        else:
+            pairs = {role: Keys.pair() for role in (HUB, CLIENT, ENGINE)}
         public, secret = pairs[HUB]
         return Keys(public, secret, pairs[CLIENT][0], pairs[ENGINE][0]), pairs
 
@@ -181,7 +242,8 @@ class HubProcess:
             made: Starter = make(settings.kind, settings.starting, card, self.folder, settings.name, self._bell.ring)
             return made
         path = str(self.folder / f"{ENGINE}.json")
-        return Children(path, self._watch, self._bell.unwatch, log=self._log if self.settings.logs else None)
+        survive = self.settings.store == "sqlite"
+        return Children(path, self._watch, self._bell.unwatch, survive, self._log if self.settings.logs else None)
 
     def _log(self) -> Any:
         return open(self.folder / "engines.log", "ab")
@@ -190,7 +252,7 @@ class HubProcess:
 
     def run(self) -> None:
         """Serve until told to stop, and everything has ended."""
-        hub, bell, roster, desk = self.hub, self._bell, self.roster, self.desk
+        hub, bell, roster, desk, keeper = self.hub, self._bell, self.roster, self.desk, self.keeper
         ready: set[int] = set()
         try:
             while True:
@@ -210,13 +272,18 @@ class HubProcess:
                     self._stop(self.wanted_end)
                 now = monotonic()
                 due = self.provider.tend(now)
+                keeper.flow()
                 hub.turn()
                 outcomes, hub.outcomes = hub.outcomes, []
                 refused, hub.refused = hub.refused, []
                 said, hub.said = hub.said, []
                 if said:
                     desk.pass_on(said)
+                outcomes = keeper.pass_on(outcomes)
                 desk.deliver(outcomes, refused)
+                desk.answer_late()
+                if keeper.lasting:
+                    keeper.note_engines({member.uuid: id for id, member in roster.current.items()})
                 del outcomes, refused, said
                 if hub.finished or (self._deadline is not None and now > self._deadline):
                     return
@@ -257,6 +324,7 @@ class HubProcess:
         self.hub.close()
         if self.starter is not None:
             self.starter.close()
+        self.keeper.close()
         if self._guard is not None:
             self._guard.close()
         self._context.term()

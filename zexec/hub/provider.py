@@ -101,6 +101,8 @@ class Provider:
         """Do what is to be done; when to call again at the latest."""
         if self._starter is None or self._scheduler.closing:
             return None
+        if self._scheduler.claims_end is not None:
+            return self._scheduler.claims_end  # engines of an earlier life of the hub may be on their way
         for token, why in self._starter.ended().items():
             if self.coming.pop(token, None) is not None:
                 self._failed(now, why)

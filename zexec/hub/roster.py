@@ -7,8 +7,9 @@ token which of its processes that is; a process on this machine is then watched 
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -37,6 +38,10 @@ class Member:
     since: float
     #: why we ended it, if we did
     killed: str = ""
+    #: what it is called for as long as it lives, and what it holds from an earlier life of the hub
+    uuid: str = ""
+    claims: Sequence[tuple[int, int]] = ()
+    next_seq: int = 0
     #: seconds by which its clock is ahead of ours, as far as can be told
     ahead: float = 0.0
 
@@ -82,6 +87,9 @@ class Roster:
         self.lost: list[int] = []
         #: why engines have ended of whom that is known, by token
         self._reasons: dict[str, str] = {}
+        #: which life of the hub this is, and whether there may be another
+        self.life = os.urandom(8).hex()
+        self.durable = False
 
     # -- who they are ------------------------------------------------------------------------------------------------
 
@@ -93,8 +101,13 @@ class Roster:
             self._door.send(address, Refused(why))
             self._door.forget(address)
             return
+        try:
+            message.claims = [(int(seq), int(id)) for seq, id in message.claims or ()]
+        except (TypeError, ValueError):
+            self._door.damaged += 1
+            return
         self._waiting[name] = message
-        self._arrive(ev.Joined(name))
+        self._arrive(ev.Joined(name, message.place if message.place >= 0 else None))
 
     def admit(self, token: Any, id: int, serial: int) -> None:
         message = self._waiting.pop(token, None)
@@ -103,6 +116,7 @@ class Roster:
             message = Register(Peer(-1, "?", "", "", "", time()))
         child = self._children(message.token) if message.token else None
         member = Member(id, serial, token, message.peer, message.token, child, time())
+        member.uuid, member.claims, member.next_seq = message.uuid, message.claims or (), message.next_seq
         member.ahead = message.peer.clock - time()
         if abs(member.ahead) > CLOCK:
             self._note(
@@ -114,7 +128,7 @@ class Roster:
         self.current = {**self.current, id: member}
         if child is not None:
             self._sentinels[child.sentinel] = serial
-        if gone or not self._door.send(TASKS + token, Welcome(serial, id)):
+        if gone or not self._door.send(TASKS + token, Welcome(serial, id, self.life, self.durable)):
             self.cut.append(serial)
 
     def job_ended(self, token: str, why: str) -> None:
@@ -123,6 +137,12 @@ class Roster:
             if member.token == token:
                 self._reasons[token] = why
                 self.cut.append(member.serial)
+
+    def claims(self, serial: int) -> tuple[Sequence[tuple[int, int]], int]:
+        """What an engine holds from an earlier life of the hub, and the number of the next task it gets. For the hub, once."""
+        member = self.engines[serial]
+        claims, member.claims = member.claims, ()
+        return claims, member.next_seq
 
     # -- the launcher ------------------------------------------------------------------------------------------------
 

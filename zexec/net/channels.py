@@ -10,7 +10,7 @@ for control, used by its io thread. A channel frames, sends and receives; it dec
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from zexec.wire.frames import Message
 
@@ -84,7 +84,7 @@ class HubChannel(Protocol):
             refer: large data that is in shared memory goes by reference: each side can reach the other's.
         """
 
-    def send(self, letter: bytes, serial: int, message: Message) -> bool:
+    def send(self, letter: bytes, serial: int, message: Any) -> bool:
         """Send to an engine. False if it is gone."""
 
     def receive(self, ready: Iterable[int]) -> list[Received]:

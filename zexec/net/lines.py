@@ -130,6 +130,10 @@ class Line:
                 self.lost = f"the connection to {self.endpoint} has ended"
         return bool(self.lost)
 
+    def wait(self, seconds: float | None) -> None:
+        """Wait until a message, or the end, may be there."""
+        self._epoll.poll(seconds)
+
     def fileno(self) -> int:
         """Readable when a message, or the end, may be there."""
         return self._epoll.fileno()

@@ -146,7 +146,12 @@ def weigh(payload: Any) -> int:
         return len(payload)
     if isinstance(payload, Bundle):
         return len(payload)
-    return sum(memoryview(each).nbytes for each in buffers_of(payload))
+    return sum(map(size_of, buffers_of(payload)))
+
+
+def size_of(buffer: Any) -> int:
+    """Bytes of a buffer; one that came in pieces knows it itself."""
+    return len(buffer) if hasattr(buffer, "frames") else memoryview(buffer).nbytes
 
 
 # -- as users see it -------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from zexec.wire.frames import Frame, _bound, _Extra, _fetch, _start, _stow
 #: A pulse is what is sent most often to nobody.
 _PULSE, _SUBMIT, _OUTCOMES, _HEARD = _start("P"), _start("s"), _start("o"), _start("d")
 _CANCEL, _WITHDRAW, _KEPT, _PLAIN = _start("c"), _start("w"), _start("k"), _start("J")
+_NAMED, _STORED = _start("n"), _start("D")
 
 
 def encode(message: Any, refer: bool = False) -> list[Frame]:
@@ -309,8 +310,15 @@ _PACK: dict[type, Callable[[Any, _Extra], tuple[bytes, ...]]] = {
     msg.Withdraw: lambda m, x: (_WITHDRAW, base._pack_lists(m.ids)),
     msg.Kept: lambda m, x: (_KEPT, base._pack_lists(m.ids)),
     msg.Heard: _pack_heard,
+    msg.Named: lambda m, x: (_NAMED, base._pack_lists(m.ids, (m.base,))),
+    msg.Stored: lambda m, x: (_STORED, base._pack_lists(m.seqs)),
     msg.Pulse: lambda m, x: (_PULSE,),
 }
+
+
+def _unpack_named(header: bytes) -> msg.Named:
+    ids, (first,) = base._unpack_lists(header)
+    return msg.Named(first, ids)
 
 
 def _unpack_cancel(header: bytes, parts: Sequence[Frame]) -> msg.Cancel:
@@ -325,6 +333,8 @@ _UNPACK: dict[bytes, Callable[[bytes, Sequence[Frame]], Any]] = {
     _WITHDRAW: lambda h, p: msg.Withdraw(base._unpack_lists(h)[0]),
     _KEPT: lambda h, p: msg.Kept(base._unpack_lists(h)[0]),
     _HEARD: _unpack_heard,
+    _NAMED: lambda h, p: _unpack_named(h),
+    _STORED: lambda h, p: msg.Stored(base._unpack_lists(h)[0]),
     _PULSE: lambda h, p: msg.Pulse(),
     _PLAIN: _unpack_plain,
 }

@@ -15,13 +15,15 @@ from zexec.records.query import Query, matcher
 T = TypeVar("T")
 
 #: Records, and bytes in their buffers, beyond which the oldest of those that have ended are forgotten.
-RECORDS, BYTES = 100_000, 1 << 30
+RECORDS, BYTES = 100_000, 256 << 20
 #: The part of a bound that is freed at once when it is reached: so that looking for the oldest is paid by many tasks.
 CULL = 0.1
 
 
 class MemoryStore:
     """Remembers the newest tasks, and every open one.
+
+    A task whose buffers take a tenth of the room is forgotten when it ends: it would push out all others.
 
     Args:
         records: how many; more only if more are open.
@@ -94,6 +96,8 @@ class MemoryStore:
                     settle(entry, outcome, at)
                     self._size += weigh(entry.result)
                     self._ended[entry.id] = None
+                    if entry.weight() > CULL * self._size_limit:
+                        self._forget(entry.id)
             self._cull()
         return self.durable
 

@@ -45,9 +45,11 @@ from zexec.records.entry import (
     look_into,
     micros,
     show,
+    size_of,
 )
 from zexec.records.plain import dump_plain, load_plain
 from zexec.records.query import Query, keys_of, matcher
+from zexec.wire.bundles import Bundle
 
 LOGGER = logging.getLogger("zexec")
 T = TypeVar("T")
@@ -483,7 +485,7 @@ def _settled_row(outcome: Outcome, at: int, sent: tuple[int, str, int] | None) -
 
 def _inline(payload: Any) -> bytes | None:
     """What of a payload is in the task's row."""
-    if payload is None or isinstance(payload, list | tuple) or memoryview(payload).nbytes > INLINE:
+    if payload is None or isinstance(payload, list | tuple | Bundle) or size_of(payload) > INLINE:
         return None
     return payload if type(payload) is bytes else bytes(payload)
 
@@ -494,9 +496,19 @@ def _pieces_of(payloads: Iterable[tuple[int, int, Any]]) -> Iterator[tuple[int, 
         if payload is None or _inline(payload) is not None:
             continue
         for number, buffer in enumerate(buffers_of(payload)):
-            view = memoryview(buffer).cast("B")
-            for piece in range(0, max(view.nbytes, 1), PIECE):
-                yield id, side, number, piece // PIECE, view[piece : piece + PIECE]
+            for piece, data in enumerate(_cut(buffer)):
+                yield id, side, number, piece, data
+
+
+def _cut(buffer: Any) -> Iterator[Any]:
+    """A buffer in pieces that SQLite takes: those in which it came, if it did."""
+    if hasattr(buffer, "frames"):
+        for frame in buffer.frames:
+            yield frame.buffer
+        return
+    view = memoryview(buffer).cast("B")
+    for start in range(0, max(view.nbytes, 1), PIECE):
+        yield view[start : start + PIECE]
 
 
 def _fetch(db: sqlite3.Connection, entry: Entry) -> None:

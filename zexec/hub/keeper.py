@@ -1,0 +1,170 @@
+"""Puts a store between clients, the hub and engines: what must not be lost goes on when it is durable.
+
+::
+
+    Desk ── tasks, events ─► stored ─► durable ─► the hub's inbox          (so nothing runs that is not stored)
+    Hub ── outcomes ───────► stored ─► durable ─► Desk, and engines forget  (so nobody sees what is not stored)
+
+Order is kept: what is told of a task waits behind it. With a store in memory everything is durable at once, and this
+is a passage. It also knows which engines there were in an earlier life of the hub, and says so when all of them are back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
+from typing import Any
+
+from zexec.core import events as ev
+from zexec.hub.hub import Hub
+from zexec.hub.store import Restored, Store, plain_needs
+from zexec.messages import CLIENT_BITS, Death, Outcome, Stored, Task
+from zexec.net.channels import CONTROL, HubChannel
+
+#: Numbers of clients are given out in blocks: so one that is given out is never given out again, whatever was written down.
+BLOCK = 1000
+#: Seconds that engines of an earlier life have to come back.
+PATIENCE = 10.0
+#: What becomes of tasks that were with an engine which does not come back: they run again, or fail.
+RUN, FAIL = "run", "fail"
+
+
+class Keeper:
+    """See the module.
+
+    Args:
+        store: what remembers.
+        hub, channel: between which and clients it stands.
+        lasting: what the store keeps outlives this process.
+        lost: RUN or FAIL.
+    """
+
+    def __init__(self, store: Store, hub: Hub, channel: HubChannel, lasting: bool, lost: str = RUN) -> None:
+        if lost not in (RUN, FAIL):
+            raise ValueError(f"tasks that are lost are to {RUN!r} or to {FAIL!r}, not to {lost!r}")
+        self.store = store
+        self.lasting = lasting
+        self._hub = hub
+        self._channel = channel
+        self._lost = lost
+        #: on their way into the hub, and the ticket that each waits for
+        self._coming: deque[tuple[int, Any]] = deque()
+        #: on their way to clients, and results that engines may forget then
+        self._going: deque[tuple[int, list[Outcome], list[tuple[int, list[int]]]]] = deque()
+        #: engines of an earlier life that are not back, and their places
+        self.awaited: dict[str, int] = {}
+        #: the engines that there are, as last noted
+        self._noted: dict[str, int] = {}
+        self._last_number = int(store.get("clients") or 0)
+        self._reserved = self._last_number
+        if lasting:
+            hub.names_tasks = True
+
+    # -- an earlier life ---------------------------------------------------------------------------------------------
+
+    def reload(self) -> list[Restored]:
+        """What there is from an earlier life goes to the scheduler; the tasks of clients that may come back."""
+        restored = self.store.reload()
+        self.awaited = json.loads(self.store.get("engines") or "{}") if restored else {}
+        self._noted = dict(self.awaited)
+        if restored:
+            needs = {one.task.id: (one.needs, one.ended) for one in restored if one.needs is not None}
+            self._hub.scheduler.handle(
+                monotonic(),
+                ev.Restored(
+                    [one.task for one in restored],
+                    needs,
+                    PATIENCE if self.awaited else 0.0,
+                    {} if self._lost == RUN else self._doom(restored),
+                    frozenset(self.awaited.values()),
+                ),
+            )
+        return restored
+
+    def _doom(self, restored: Iterable[Restored]) -> dict[int, Death]:
+        why = "it did not come back after the end of its hub"
+        return {
+            one.task.id: Death(self.awaited.get(one.engine_uuid, -1), -1, "?", None, why)
+            for one in restored
+            if one.engine_uuid is not None
+        }
+
+    def came(self, uuid: str) -> None:
+        """An engine is up."""
+        if self.awaited.pop(uuid, None) is not None and not self.awaited:
+            self._hub.inbox.append(ev.ClaimsOver())
+
+    def note_engines(self, engines: dict[str, int]) -> None:
+        """Which engines there are, by name, and their places: whom to wait for in another life."""
+        engines = {**self.awaited, **engines} if self._hub.scheduler.claims_end is not None else engines
+        if engines != self._noted and self.lasting:
+            self._noted = engines
+            self.store.set("engines", json.dumps(engines))
+
+    def next_client(self) -> int:
+        """A number for a client."""
+        self._last_number += 1
+        if self._last_number >= self._reserved:
+            self._reserved = self._last_number + BLOCK
+            self.store.set("clients", str(self._reserved))
+        return self._last_number
+
+    # -- into the hub, as an inbox -------------------------------------------------------------------------------------
+
+    def extend(self, tasks: Sequence[Task]) -> None:
+        """Tasks of one client."""
+        ticket = self.store.accepted(tasks, str(tasks[0].id >> CLIENT_BITS))
+        if not self._coming and ticket <= self.store.durable:
+            self._hub.inbox.extend(tasks)
+        else:
+            self._coming.append((ticket, tasks))
+
+    def append(self, event: ev.Event) -> None:
+        """Anything else that clients say."""
+        ticket = 0
+        if type(event) is ev.SubmittedAfter:
+            needs = plain_needs(event.needs, dict(event.ended))
+            ticket = self.store.accepted([event.task], str(event.task.id >> CLIENT_BITS), needs)
+        if not self._coming and ticket <= self.store.durable:
+            self._hub.inbox.append(event)
+        else:
+            self._coming.append((ticket, event))
+
+    # -- to clients ----------------------------------------------------------------------------------------------------
+
+    def pass_on(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Note how tasks ended; those ends that clients may be told of now, earlier ones first."""
+        reported, self._hub.reported = self._hub.reported, []
+        if outcomes or reported:
+            self._going.append((self.store.settled(outcomes), outcomes, reported))
+        found: list[Outcome] = []
+        durable = self.store.durable
+        while self._going and self._going[0][0] <= durable:
+            _, some, done = self._going.popleft()
+            found += some
+            for serial, seqs in done:
+                self._channel.send(CONTROL, serial, Stored(seqs))
+        return found
+
+    def flow(self) -> None:
+        """Let tasks go on that are durable by now."""
+        durable, inbox = self.store.durable, self._hub.inbox
+        while self._coming and self._coming[0][0] <= durable:
+            _, what = self._coming.popleft()
+            if isinstance(what, Sequence):
+                inbox.extend(what)
+            else:
+                inbox.append(what)
+
+    def note_sent(self, names: Callable[[int], tuple[int, str]]) -> Callable[[Sequence[Task], int], None]:
+        """What the hub calls with tasks that it has sent, given what looks up an engine's place and name."""
+
+        def note(tasks: Sequence[Task], serial: int) -> None:
+            self.store.sent(tasks, *names(serial))
+
+        return note
+
+    def close(self) -> None:
+        self.store.close()
