@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from zexec import errors, result
-from zexec.messages import RAN, Outcome
+from zexec.messages import OK, RAN, Outcome
 from zexec.outcomes import Face, describe_item, items_of
 from zexec.result import CANCELLED_STATE, PENDING, AsyncResult, Metadata
 
@@ -132,7 +132,8 @@ class MapResult(AsyncResult):
 
     def _arrive_chunk(self, start: int, size: int, outcome: Outcome) -> None:
         """One chunk has ended: in the client's io thread."""
-        values, failures = items_of(outcome, self._face, self._what, size)
+        what = self._what if outcome[1] == OK else name_items(self._what, start, size)
+        values, failures = items_of(outcome, self._face, what, size)
         self._note_run(outcome)
         for offset, error in failures.items():
             self._failures[start + offset] = describe_item(error, start, offset, failures)
@@ -183,3 +184,12 @@ class MapResult(AsyncResult):
                 self._finish(None, error)
             return
         self._finish(self._values, None)
+
+
+def name_items(what: str, start: int, size: int) -> str:
+    """The function and the items of a chunk, for messages."""
+    return (
+        f"{what} on item {start} of the map"
+        if size == 1
+        else f"{what} on items {start} to {start + size - 1} of the map"
+    )

@@ -409,3 +409,28 @@ def take_the_signal_for_stacks() -> str:
 
     faulthandler.unregister(STACK_SIGNAL)
     return "done"
+
+
+def die_the_first_times(path: str, times: int) -> None:
+    """An initializer that kills its engine, and then does not."""
+    from tests.helpers import tasks
+
+    tasks.append(path, str(os.getpid()))
+    if len(tasks.lines(path)) <= times:
+        kill()
+
+
+def die_after_the_first(path: str, times: int) -> None:
+    """The first engine comes up, so many after it do not."""
+    from tests.helpers import tasks
+
+    tasks.append(path, str(os.getpid()))
+    if 1 < len(tasks.lines(path)) <= times + 1:
+        kill()
+
+
+def hold_and_make_a_long_list(started: str, release: str, size: int) -> list[int]:
+    from tests.helpers import tasks
+
+    tasks.hold(started, release)
+    return list(range(size))
