@@ -434,3 +434,17 @@ def hold_and_make_a_long_list(started: str, release: str, size: int) -> list[int
 
     tasks.hold(started, release)
     return list(range(size))
+
+
+def end_own_pool_from_a_thread(x: object) -> str:
+    import threading
+
+    import zexec
+
+    with zexec.Pool(1) as pool:
+        assert pool.apply(abs, (-3,)) == 3
+        thread = threading.Thread(target=pool.terminate)
+        thread.start()
+    thread.join()
+    pool.join()
+    return "done"
