@@ -68,7 +68,7 @@ def render(status: dict[str, Any]) -> str:
         lines.append(f"BROKEN   {status['broken']}")
     for engine in status["engines"]:
         what = f"runs {engine['runs']}" + (f" and holds {engine['holds'] - 1} more" if engine["holds"] > 1 else "")
-        odd = f"  clock {engine['clock_ahead']:+.1f} s" if abs(engine["clock_ahead"]) > 2 else ""
+        odd = f"  clock {engine['clock_ahead']:+.1f} s" if not -30 < engine["clock_ahead"] < 2 else ""
         lines.append(
             f"  {engine['id']:4}  {engine['host']}:{engine['pid']}  {engine['state']:8}"
             f"  {what if engine['holds'] else 'idle'}{odd}"

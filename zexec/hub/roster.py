@@ -21,8 +21,9 @@ from zexec.messages import Death, Leave, Peer, Refused, Register, ResultRecord, 
 from zexec.net.channels import CONTROL, TASKS, Ends, Received
 from zexec.net.doors import Door
 
-#: Clocks that differ by more than this many seconds are worth a word.
-CLOCK = 2.0
+#: Seconds by which a clock may be ahead of ours, or behind, until that is worth a word. A message may have waited for long, so a
+#: clock that seems to be behind need not be.
+AHEAD, BEHIND = 2.0, 30.0
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Roster:
         member = Member(id, serial, token, message.peer, message.token, child, time())
         member.uuid, member.claims, member.next_seq = message.uuid, message.claims or (), message.next_seq
         member.ahead = message.peer.clock - time()
-        if abs(member.ahead) > CLOCK:
+        if not -BEHIND < member.ahead < AHEAD:
             self._note(
                 f"the clock of engine {id} on {member.peer.host} is {member.ahead:+.0f} s off this machine's: times in metadata"
                 " that it gives are its own"
