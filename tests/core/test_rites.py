@@ -74,6 +74,20 @@ def test_what_kills_a_successor_is_not_tried_again() -> None:
     assert task.id in desk.s.tasks
 
 
+def test_what_a_successor_gives_back_is_left_to_the_next() -> None:
+    desk = Desk(1)
+    remember(desk, 0, 1, 2)
+    new = successor(desk)
+    desk.tell(ev.Drain(0, restart=True))
+    seqs = list(desk.s.fleet.engines[new].held)
+    desk.tell(ev.GaveBack(new, seqs, seqs[1:]))
+    desk.ran(new, seqs[0])
+    _, newer = desk.started[-1]
+    desk.up(newer)
+    assert first_payloads(desk, newer) == [b"1", b"2"]
+    assert len([t for t in desk.s.tasks if t < 0]) == 2
+
+
 def test_a_pool_closes_when_they_have_run() -> None:
     desk = Desk(1)
     remember(desk, 0, 1)

@@ -290,8 +290,11 @@ def test_queries(client: zexec.Client) -> None:
         client.db_query({"status": {"$nonsense": 1}})
     client.purge_hub_results(failed)
     assert client.hub_history() == [*first.msg_ids, *last.msg_ids]
+    ids = first.msg_ids
     del first
-    assert client.hub_history() == last.msg_ids, "nobody holds that any more"
+    assert client.hub_history() == [*ids, *last.msg_ids], "of tasks whose results nobody holds as well"
+    with pytest.raises(KeyError, match="nobody has kept its result"):
+        client.get_result(ids[0])
     with pytest.raises(zexec.ZexecError, match="keeps no tasks"):
         client.resubmit(last.msg_ids)
     client.purge_everything()

@@ -44,7 +44,7 @@ def on_gave_back(s: State, now: float, event: ev.GaveBack) -> None:
         engine.load -= task.cost
         if engine.allowance is not None:
             engine.allowance += 1
-        if task.cancelling:
+        if task.cancelling or task.id < 0:  # what is remembered for a place its next engine is sent anew
             s.settle(now, task, CANCELLED)
         else:
             back.append(task)

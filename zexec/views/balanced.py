@@ -87,6 +87,7 @@ class LoadBalancedView(View):
         result = ViewResult(self.client._connection, name_of(f), parts, copy=self.copy, **how)
         if parts:
             options = self._options()
+            result.label = self.label
             result.after_ids, result.follow_ids = list(options.after or ()), list(options.follow or ())
             self.client.submit(result, function, parcels, [options])
         return result

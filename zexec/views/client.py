@@ -28,7 +28,7 @@ from zexec.messages import MAP, OK, Function
 from zexec.options import Options
 from zexec.pool import Pool
 from zexec.result import Metadata
-from zexec.views.metadata import metadata_of
+from zexec.views.memory import Memory, record_of
 from zexec.views.results import Part, ViewResult, _seconds
 from zexec.views.rites import Rites
 from zexec.views.shipping import Shipper
@@ -43,6 +43,7 @@ LOOK = 0.05
 #: results by the ids of their tasks, for each connection
 _registry: WeakKeyDictionary[Connection, WeakValueDictionary[str, ViewResult]] = WeakKeyDictionary()
 _rites: WeakKeyDictionary[Connection, Rites] = WeakKeyDictionary()
+_memories: WeakKeyDictionary[Connection, Memory] = WeakKeyDictionary()
 
 #: what ``wait``, ``abort`` and ``get_result`` take: ids, places in the history, results, or collections of those
 Jobs = Any
@@ -77,6 +78,7 @@ class Client:
         #: results by the ids of their tasks, also those of other clients of the same pool or executor
         self._results = _registry.setdefault(self._connection, WeakValueDictionary())
         self._rites = _rites.setdefault(self._connection, Rites())
+        self._memory = _memories.setdefault(self._connection, Memory())
         #: those that are open, so that they are not dropped
         self._open: dict[int, ViewResult] = {}
         #: tasks that ended well or not, by engine
@@ -203,6 +205,7 @@ class Client:
             self._open[key] = result
         ids: list[int] = []
         result._ids = ids
+        result._note = self._memory.note
         try:
             # What goes to several engines is packed once.
             packed = {
@@ -503,7 +506,7 @@ class Client:
         """
         if isinstance(jobs, str) and jobs == "all":
             mine = set(self.history)
-            ids = [msg_id for msg_id in list(self._results) if msg_id in mine]
+            ids = [msg_id for msg_id in (*list(self._results), *self._memory.records()) if msg_id in mine]
         else:
             ids = self._ids_of(jobs)
         if targets:
@@ -514,6 +517,7 @@ class Client:
             raise RuntimeError(f"results of tasks that have not ended cannot be purged: {', '.join(sorted(still))}")
         for msg_id in ids:
             self._results.pop(msg_id, None)
+        self._memory.forget(ids)
 
     def purge_local_results(self, jobs: Jobs = (), targets: Targets = ()) -> None:
         """As ``purge_results``: the hub in a pool's process keeps none of its own."""
@@ -526,11 +530,21 @@ class Client:
     def purge_everything(self) -> None:
         """Forget all results that have ended, and the history."""
         self.purge_results("all")
+        self._memory.forget()
         self.history.clear()
 
     def hub_history(self) -> list[str]:
-        """Ids of the tasks of which something is known, oldest first: open ones, and those whose results somebody holds."""
-        return [msg_id for msg_id in self.history if msg_id in self._results]
+        """Ids of the tasks of which something is known, oldest first: open ones, and the newest that have ended."""
+        return sorted(self._known(), key=int)
+
+    def _known(self) -> dict[str, dict[str, Any]]:
+        """Records by id."""
+        known = self._memory.records()
+        for msg_id, result in list(self._results.items()):
+            part = result.part_of(msg_id) if msg_id not in known else None
+            if part is not None and not part.done:
+                known[msg_id] = record_of(result, part)
+        return known
 
     def db_query(self, query: dict[str, Any], keys: str | Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Records of tasks, oldest first: of those in ``hub_history``.
@@ -546,20 +560,8 @@ class Client:
         from zexec.records.query import lookup_in, matcher, select
 
         chosen, matches = check_keys(keys), matcher(query)
-        records = []
-        for msg_id in self.hub_history():
-            result = self._results.get(msg_id)
-            part = None if result is None else result.part_of(msg_id)
-            if result is None or part is None:
-                continue
-            record = {
-                **metadata_of(result, part),
-                "label": result.label,
-                "queue": "task" if part.target is None else "mux",
-            }
-            if matches(lookup_in(record)):
-                records.append(select(record, chosen))
-        return records
+        found = [record for _, record in sorted(self._known().items(), key=lambda item: int(item[0]))]
+        return [select(record, chosen) for record in found if matches(lookup_in(record))]
 
     def resubmit(self, jobs: Jobs = None, metadata: Any = None, block: bool | None = None) -> ViewResult:
         """Not here: the hub in a pool's process keeps no tasks, once they have been sent.

@@ -66,6 +66,7 @@ class DirectView(View):
             start += size
         how.setdefault("single", isinstance(targets, int))
         result = ViewResult(self.client._connection, name or name_of(f), parts, copy=self.copy, **how)
+        result.label = self.label
         options = [Options.of(timeout=self.timeout, targets=part.target) for part in parts]
         if parts:
             self.client.submit(result, function, payloads, options)

@@ -39,7 +39,7 @@ def metadata_of(result: ViewResult, part: Part) -> Metadata:
         host=facts.get("host"),
         pid=facts.get("pid"),
         peak_memory=facts.get("peak_memory"),
-        status=None if not part.done else "ok" if part.error is None else "error",
+        status=None if part.outcome is None else "ok" if part.error is None else "error",
         pyerr=part.error,
         error=part.error,
         pyout=None if shown is None else shown["data"].get("text/plain"),

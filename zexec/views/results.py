@@ -150,6 +150,8 @@ class ViewResult(MapResult):
         self._guard = threading.Lock()
         #: indices of items in the order in which they arrived, if not ordered
         self._order: list[int] = []
+        #: told of each part that has ended, before anybody who waits
+        self._note: Callable[[ViewResult, Part], None] | None = None
         #: the view's, when it was made
         self.label: str | None = None
         #: ids of the tasks that it waits for
@@ -164,6 +166,8 @@ class ViewResult(MapResult):
 
     def _arrive_part(self, index: int, outcome: Outcome) -> None:
         part = self._parts[index]
+        if outcome[0] >= 0:
+            part.msg_id = str(outcome[0])  # it may end before whoever submits it has noted that
         values, error = self._open_part(part, outcome)
         self._end_part(part, (*outcome[:2], None, *outcome[3:]), values, error)
 
@@ -212,6 +216,8 @@ class ViewResult(MapResult):
                 self._failures[part.start + offset] = values[offset] = failure
         if not self._ordered:
             self._order.extend(range(part.start, part.start + part.size))
+        if self._note is not None:
+            self._note(self, part)
         with self._guard:
             part.done = True
             part.value = values

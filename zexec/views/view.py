@@ -117,7 +117,6 @@ class View:
         raise NotImplementedError
 
     def _finish(self, result: ViewResult, block: bool | None) -> Any:
-        result.label = self.label
         self.history.extend(result.msg_ids)
         return result.get() if (self.block if block is None else block) else result
 
