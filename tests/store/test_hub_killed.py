@@ -1,0 +1,229 @@
+"""A hub with a store in a file is killed, and started again: what it had accepted is run, once, and nobody need do anything."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import psutil
+import pytest
+
+import zexec
+from tests.cluster.conftest import home  # noqa: F401  # a fixture by its name
+from zexec.errors import EngineDied
+
+#: Seconds within which anything has to have happened: a bound against hanging, not a measure.
+LONG = 50
+
+
+def run(log: str, i: int, gate: str = "", value: Any = None) -> Any:
+    """Say that it runs; wait for a file, if one is named."""
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b"%d %d\n" % (i, os.getpid()))
+    os.close(fd)
+    while gate and not os.path.exists(gate):
+        sleep(0.005)
+    return i * 2 if value is None else value
+
+
+def run_item(item: tuple[str, int]) -> int:
+    sleep(0.01)
+    return int(run(*item))
+
+
+class Killed:
+    """A cluster whose hub can be killed and started again."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.log = str(folder / "log")
+        self.gate = str(folder / "gate")
+        self._options = ["--store", "sqlite", *options]
+        self._lives = 0
+        self.cluster = self.start()
+        self.cluster.wait_for_engines(2, LONG)
+
+    def start(self) -> zexec.Cluster:
+        self._lives += 1
+        self.cluster = zexec.Cluster(2, name="killed", options=self._options)
+        return self.cluster
+
+    def kill(self) -> None:
+        process = self.cluster._process
+        assert process is not None
+        process.kill()
+        process.wait(LONG)
+        self.cluster._let_go()
+
+    def runs(self) -> Counter[int]:
+        """How often each task has begun."""
+        return Counter(number for number, _ in self._lines())
+
+    def pid_of(self, number: int) -> int:
+        """The process that began a task last."""
+        return [pid for each, pid in self._lines() if each == number][-1]
+
+    def _lines(self) -> list[tuple[int, int]]:
+        if not os.path.exists(self.log):
+            return []
+        with open(self.log) as lines:
+            return [(int(a), int(b)) for a, b in (line.split() for line in lines)]
+
+    def wait_for_runs(self, count: int) -> None:
+        until = monotonic() + LONG
+        while len(self._lines()) < count:
+            assert monotonic() < until, f"{count} runs wanted: {self._lines()}"
+            sleep(0.002)
+
+    def open(self) -> None:
+        Path(self.gate).touch()
+
+    def close(self) -> None:
+        self.open()
+        self.cluster.stop()
+
+
+@pytest.fixture
+def make(home: Path, tmp_path: Path) -> Iterator[Callable[..., Killed]]:  # noqa: F811
+    made: list[Killed] = []
+
+    def start(*options: str) -> Killed:
+        made.append(Killed(tmp_path, *options))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
+    shutil.rmtree(home / "clusters" / "killed")  # the store stays when a cluster ends
+
+
+@pytest.fixture
+def killed(make: Callable[..., Killed]) -> Killed:
+    return make()
+
+
+@pytest.fixture
+def pool(killed: Killed) -> Iterator[zexec.Pool]:
+    pool = zexec.Pool(cluster="killed")
+    yield pool
+    killed.open()
+    pool.terminate()
+    pool.join()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_killed_again_and_again_at_random_moments(killed: Killed, pool: zexec.Pool) -> None:
+    n = 150
+    result = pool.map_async(run_item, [(killed.log, i) for i in range(n)], chunksize=1)
+    began = 0
+    for _ in range(4):
+        began += random.randint(1, 25)
+        killed.wait_for_runs(began)
+        sleep(random.random() * 0.02)
+        killed.kill()
+        sleep(random.random() * 0.1)
+        killed.start()
+    assert result.get(LONG) == [2 * i for i in range(n)]
+    assert killed.runs() == Counter(range(n)), "each task ran once"
+    assert pool.map(abs, range(-5, 0)) == [5, 4, 3, 2, 1]
+
+
+def test_a_task_that_runs_meanwhile_goes_on_and_is_claimed(killed: Killed, pool: zexec.Pool) -> None:
+    running = [pool.apply_async(run, (killed.log, i, killed.gate)) for i in range(2)]
+    waiting = [pool.apply_async(run, (killed.log, i)) for i in range(2, 6)]
+    killed.wait_for_runs(2)
+    pids = {killed.pid_of(0), killed.pid_of(1)}
+    killed.kill()
+    killed.start()
+    killed.cluster.wait_for_engines(2, LONG)
+    assert {process.pid for process in pool._pool} == pids, "the same engines are back"
+    assert sorted(killed.runs()) == [0, 1]
+    killed.open()
+    assert [each.get(LONG) for each in running + waiting] == [0, 2, 4, 6, 8, 10]
+    assert killed.runs() == Counter(range(6))
+
+
+def test_a_task_that_ends_while_there_is_no_hub(killed: Killed, pool: zexec.Pool) -> None:
+    results = [pool.apply_async(run, (killed.log, i, killed.gate)) for i in range(2)]
+    killed.wait_for_runs(2)
+    killed.kill()
+    killed.open()
+    later = [pool.apply_async(run, (killed.log, i)) for i in range(2, 5)]
+    killed.start()
+    assert [each.get(LONG) for each in results + later] == [0, 2, 4, 6, 8]
+    assert killed.runs() == Counter(range(5))
+
+
+@pytest.mark.parametrize("policy", ["run", "fail"])
+def test_an_engine_that_dies_with_the_hub(make: Callable[..., Killed], policy: str) -> None:
+    killed = make("--lost", policy)
+    with zexec.Pool(cluster="killed") as pool:
+        lost, kept = (pool.apply_async(run, (killed.log, i, killed.gate)) for i in range(2))
+        killed.wait_for_runs(2)
+        engine = psutil.Process(killed.pid_of(0))
+        killed.kill()
+        engine.send_signal(signal.SIGKILL)
+        engine.wait(LONG)
+        killed.start()
+        killed.open()
+        assert kept.get(LONG) == 2
+        if policy == "run":
+            assert lost.get(LONG) == 0
+            assert killed.runs() == {0: 2, 1: 1}
+        else:
+            with pytest.raises(EngineDied, match="did not come back"):
+                lost.get(LONG)
+            assert killed.runs() == {0: 1, 1: 1}
+    pool.join()
+
+
+def test_tasks_that_wait_for_others(killed: Killed, pool: zexec.Pool) -> None:
+    first = pool.apply_async(run, (killed.log, 0, killed.gate))
+    second = pool.options(after=first).apply_async(run, (killed.log, 1))
+    third = pool.options(after=[first, second]).apply_async(run, (killed.log, 2))
+    killed.wait_for_runs(1)
+    killed.kill()
+    killed.start()
+    killed.open()
+    assert [each.get(LONG) for each in (first, second, third)] == [0, 2, 4]
+    assert killed.runs() == Counter(range(3))
+
+
+def test_large_data_is_kept(killed: Killed, pool: zexec.Pool) -> None:
+    import numpy as np
+
+    data = np.arange(300_000.0)
+    results = [pool.apply_async(run, (killed.log, i, killed.gate, data + i)) for i in range(4)]
+    killed.wait_for_runs(2)
+    killed.kill()
+    killed.start()
+    killed.open()
+    for i, result in enumerate(results):
+        assert (result.get(LONG) == data + i).all()
+    assert killed.runs() == Counter(range(4))
+
+
+def test_keys_and_ports_stay(make: Callable[..., Killed]) -> None:
+    killed = make("--listen", "127.0.0.1", "--only-tcp")
+    before = killed.cluster.card
+    with zexec.Pool(cluster="killed") as pool:
+        result = pool.apply_async(run, (killed.log, 0, killed.gate))
+        killed.wait_for_runs(1)
+        killed.kill()
+        killed.start()
+        killed.open()
+        assert result.get(LONG) == 0
+    pool.join()
+    after = killed.cluster.card
+    assert (before.endpoints, before.server_key, before.secret_key) == (
+        after.endpoints,
+        after.server_key,
+        after.secret_key,
+    )
