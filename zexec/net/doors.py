@@ -284,7 +284,10 @@ class Door:
             header = socket.recv()
         else:
             frame = socket.recv(copy=False)
-            fd = int(frame.get(zmq.SRCFD))
+            try:
+                fd = int(frame.get(zmq.SRCFD))
+            except zmq.ZMQError as e:
+                raise ProtocolError("a first message of a peer that has gone") from e
             self._peers[address] = socket, fd
             self._by_fd.setdefault(fd, set()).add(address)
             header = frame.bytes
