@@ -286,6 +286,11 @@ class Client:
         """Not any more."""
         self._link.remember(place, key, None)
 
+    @property
+    def ask(self) -> Callable[..., Any] | None:
+        """Asks a hub that is a process of its own, and remembers tasks: a question's name, plain data. None for one in this."""
+        return getattr(self._link, "ask", None)
+
     def drain(self, ids: Iterable[int], restart: bool) -> None:
         """Have engines leave when they have finished what they run, for good, or to be replaced."""
         for id in ids:

@@ -9,8 +9,13 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
+from zexec.hub.desk import Later
 from zexec.hub.report import dump
+from zexec.hub.store import Reading
 from zexec.messages import Ask
+from zexec.records.entry import status_name
+from zexec.records.plain import dump_plain, load_plain
+from zexec.records.query import matcher
 
 if TYPE_CHECKING:
     from zexec.hub.process import HubProcess
@@ -37,6 +42,10 @@ class Orders:
             "dump": lambda _: dump(self._process.hub),
             "signal": lambda args: self._process.hub.signal([int(id) for id in args[0]], int(args[1])),
             "scale": lambda args: self._process.provider.scale(int(args[0]), None if args[1] is None else int(args[1])),
+            "find": self._find,
+            "history": lambda _: self._later(lambda store: store.history()),
+            "ends": lambda ids: self._later(lambda store: self._ends(store, ids)),
+            "purge": self._purge,
             "shutdown": self._shut_down,
         }
 
@@ -62,6 +71,51 @@ class Orders:
 
     def _shut_down(self, why: Any) -> None:
         self._process.wanted_end = str(why) or "it was stopped"
+
+    # -- what the store remembers --------------------------------------------------------------------------------------
+
+    def _later(self, question: Callable[[Reading], Any]) -> Later:
+        """The store answers, in a thread of its own: it may take long."""
+        store, ring = self._process.keeper.store, self._process.ring
+
+        def ask(take: Callable[[Any], None]) -> None:
+            def answer(found: Any) -> None:
+                take(found)
+                ring()
+
+            store.ask(question, answer)
+
+        return Later(ask)
+
+    def _find(self, args: Any) -> Later:
+        text, keys = args
+        query = load_plain(text)
+        matcher(query)  # now, so that what is no query is refused before anybody works for it
+        return self._later(lambda store: dump_plain(store.find(query, keys)))
+
+    def _ends(self, store: Reading, ids: Any) -> Any:
+        return [[id, status_name(status)] for id, status in store.status(map(int, ids)).items()]
+
+    def _purge(self, args: Any) -> Any:
+        """Forget tasks that have ended: these, those of these engines, or all."""
+        ids, engines = args
+        store = self._process.keeper.store
+        if ids is None and not engines:
+            store.drop(None)
+            return None
+        wanted = [int(id) for id in ids or ()]
+        still = [id for id in wanted if id in self._scheduler.tasks]
+        if still:
+            raise ValueError(f"tasks that have not ended cannot be purged: {', '.join(map(str, still))}")
+        store.drop(wanted)
+        if not engines:
+            return None
+        query = {"engine_id": {"$in": [int(id) for id in engines]}, "status": {"$ne": None}}
+
+        def of_engines(reading: Reading) -> None:
+            store.drop([int(record["msg_id"]) for record in reading.find(query, "msg_id")])
+
+        return self._later(of_engines)
 
     def _drain(self, args: Any) -> None:
         ids, restart = args

@@ -352,6 +352,10 @@ class HubProcess:
     def _watch(self, fd: int) -> None:
         self._bell.watch(fd)
 
+    def ring(self) -> None:
+        """Have the loop look again, from any thread."""
+        self._bell.ring()
+
     @property
     def began(self) -> float:
         """When it was started, in seconds since 1970."""

@@ -520,12 +520,26 @@ class Client:
         self._memory.forget(ids)
 
     def purge_local_results(self, jobs: Jobs = (), targets: Targets = ()) -> None:
-        """As ``purge_results``: the hub in a pool's process keeps none of its own."""
+        """As ``purge_results``, which leaves alone what the hub of a cluster keeps."""
         self.purge_results(jobs, targets)
 
     def purge_hub_results(self, jobs: Jobs = (), targets: Targets = ()) -> None:
-        """As ``purge_results``: what a pool's hub is asked for is what its clients know."""
-        self.purge_results(jobs, targets)
+        """As ``purge_results``, for what the hub of a cluster keeps: of all its clients, if all is named.
+
+        In a pool, whose hub keeps nothing of its own, as ``purge_results``.
+
+        Raises:
+            ClusterError: one of the jobs has not ended.
+        """
+        ask = self._connection.ask
+        if ask is None:
+            self.purge_results(jobs, targets)
+            return
+        everything = isinstance(jobs, str) and jobs == "all"
+        ids = None if everything else [int(msg_id) for msg_id in self._ids_of(jobs)]
+        engines = self.resolve(targets) if targets else []
+        if everything or ids or engines:
+            ask("purge", [ids, [] if everything else engines])
 
     def purge_everything(self) -> None:
         """Forget all results that have ended, and the history."""
@@ -534,7 +548,13 @@ class Client:
         self.history.clear()
 
     def hub_history(self) -> list[str]:
-        """Ids of the tasks of which something is known, oldest first: open ones, and the newest that have ended."""
+        """Ids of the tasks of which something is known, oldest first: open ones, and the newest that have ended.
+
+        In a cluster: those of all its clients, as far as its store goes back.
+        """
+        ask = self._connection.ask
+        if ask is not None:
+            return list(ask("history"))
         return sorted(self._known(), key=int)
 
     def _known(self) -> dict[str, dict[str, Any]]:
@@ -555,11 +575,17 @@ class Client:
 
         Raises:
             TypeError, ValueError: that is no query, or there is no such key; the message says what there is.
+            ClusterError: the hub of the cluster does not answer.
         """
         from zexec.records.entry import check_keys
         from zexec.records.query import lookup_in, matcher, select
 
         chosen, matches = check_keys(keys), matcher(query)
+        ask = self._connection.ask
+        if ask is not None:
+            from zexec.records.plain import dump_plain, load_plain
+
+            return list(load_plain(ask("find", [dump_plain(dict(query)), list(chosen)])))
         found = [record for _, record in sorted(self._known().items(), key=lambda item: int(item[0]))]
         return [select(record, chosen) for record in found if matches(lookup_in(record))]
 

@@ -1,0 +1,92 @@
+"""What clients of a cluster can ask its hub about tasks, theirs and others'."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import zexec
+from tests.cluster.conftest import home  # noqa: F401  # a fixture by its name
+from zexec.errors import ClusterError
+
+
+def fail(x: int) -> None:
+    raise ValueError(x)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def client(request: pytest.FixtureRequest, home: Path) -> Iterator[zexec.Client]:  # noqa: F811
+    with zexec.Cluster(2, name="asked", options=["--store", request.param]) as cluster:
+        cluster.wait_for_engines(2, 40)
+        with zexec.Pool(cluster="asked") as pool:
+            yield pool.client
+        pool.join()
+    shutil.rmtree(home / "clusters" / "asked", ignore_errors=True)  # the store stays when a cluster ends
+
+
+def test_records_of_the_hub(client: zexec.Client) -> None:
+    view = client.load_balanced_view()
+    results = [view.apply_async(abs, -i) for i in range(4)]
+    failed = view.apply_async(fail, 3)
+    assert [result.get(40) for result in results] == [0, 1, 2, 3]
+    assert failed.exception(40) is not None
+    ids = [id for result in (*results, failed) for id in result.msg_ids]
+    assert client.hub_history() == ids
+    records = client.db_query({"msg_id": {"$in": ids}})
+    assert [record["msg_id"] for record in records] == ids
+    assert "buffers" not in records[0]
+    middle = records[2]["submitted"]
+    before = client.db_query({"submitted": {"$lt": middle}}, keys="engine_id")
+    after = client.db_query({"submitted": {"$gte": middle}}, keys=["engine_id", "completed"])
+    assert len(before) + len(after) == 5
+    assert all(record["engine_id"] in (0, 1) and record["completed"] for record in after)
+    (same,) = client.db_query({"msg_id": ids[2], "submitted": middle}, keys=["submitted", "buffers", "result_buffers"])
+    assert same["submitted"] == middle
+    assert same["buffers"]
+    assert same["result_buffers"]
+
+
+def test_other_clients_see_them(client: zexec.Client) -> None:
+    result = client.load_balanced_view().apply_async(abs, -1)
+    result.get(40)
+    with zexec.Pool(cluster="asked") as other:
+        assert other.client.hub_history() == result.msg_ids
+        other.client.purge_hub_results(result.msg_ids)
+        assert client.hub_history() == []
+    other.join()
+
+
+def test_purging(client: zexec.Client) -> None:
+    results = client[:].apply_async(abs, -1)
+    results.get(40)
+    assert len(client.hub_history()) == 2
+    client.purge_hub_results(targets=[0])
+    assert [record["engine_id"] for record in client.db_query({}, "engine_id")] == [1]
+    client.purge_hub_results("all")
+    assert client.hub_history() == []
+
+
+def test_what_is_no_query_is_said_here(client: zexec.Client) -> None:
+    with pytest.raises(ValueError, match="unknown operator"):
+        client.db_query({"a": {"$what": 1}})
+    with pytest.raises(ValueError, match="no key"):
+        client.db_query({}, "nothing")
+    with pytest.raises(TypeError, match="plain data"):
+        client.db_query({"engine_id": object()})
+
+
+def test_what_is_open_is_not_purged(client: zexec.Client, tmp_path: Path) -> None:
+    from tests.store.test_hub_killed import run
+
+    gate = tmp_path / "gate"
+    result = client.load_balanced_view().apply_async(run, str(tmp_path / "log"), 1, str(gate))
+    while not (tmp_path / "log").exists():
+        assert not result.done()
+    with pytest.raises(ClusterError, match="not ended"):
+        client.purge_hub_results(result.msg_ids)
+    assert client.db_query({"status": None}, "status") == [{"msg_id": result.msg_ids[0], "status": None}]
+    gate.touch()
+    assert result.get(40) == 2
