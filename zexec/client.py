@@ -79,6 +79,8 @@ class Link(Protocol):
     def kill_engines(self, force: bool) -> None: ...
     def signal(self, ids: Iterable[int], number: int) -> None: ...
     def places(self) -> list[int]: ...
+    def fetch(self, task_ids: list[int]) -> list[int]: ...
+    def detach(self) -> None: ...
     def remember(self, place: int, key: int, task: Task | None) -> None: ...
     def broken(self) -> Any: ...
     def join(self, timeout: float | None = None) -> None: ...
@@ -223,6 +225,41 @@ class Client:
         caller = self._caller
         if caller is not None and caller is not threading.current_thread() and self._link.over.is_set():
             caller.join(timeout)
+
+    def detach(self) -> None:
+        """Leave a cluster with tasks open: they go on, and whoever knows their ids gets their results.
+
+        Raises:
+            ValueError: there is no cluster that would go on.
+        """
+        self.check_owned()
+        self._link.detach()
+        with self._gate:
+            self._closed = self._ended = True
+        self.join()
+
+    def fetch(self, task_ids: Sequence[int], sink: ChunkSink) -> None:
+        """Have the outcomes of tasks that are not ours given to a sink, each with its place in ``task_ids``.
+
+        Raises:
+            KeyError: nothing is known of one of them.
+        """
+        with self._gate:
+            if self._closed:
+                raise ClosedError
+            # Before the question: outcomes may come before its answer.
+            self._open.update((id, (sink, index, 1)) for index, id in enumerate(task_ids))
+            self._kept = self._owner()
+        known: Any = ()
+        try:
+            known = set(self._link.fetch(list(task_ids)))
+        finally:
+            unknown = [id for id in task_ids if id not in known]
+            for id in unknown:
+                self._open.pop(id, None)
+            self._let_go()
+        if unknown:
+            raise KeyError(f"nothing is known of task {unknown[0]!r}: nobody has kept its result, or it never was")
 
     def break_off(self, reason: str, force: bool) -> None:
         """End the engines' processes now; what is open fails as broken."""

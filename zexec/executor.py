@@ -404,12 +404,17 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False, detach: bool = False) -> None:
         """Accept no more work.
 
         Args:
             wait: return only when everything that is open has ended and engines have left.
             cancel_futures: cancel what no engine has started.
+            detach: on a cluster: leave what is open to go on there. ``zexec.Client(cluster).get_result(ids)`` gets its results,
+                from whatever process; ``result.metadata.msg_id`` is the id (ours).
+
+        Raises:
+            ValueError: ``detach`` without a cluster.
         """
         with self._shutdown_lock:
             self._shutdown_thread = True
@@ -418,6 +423,10 @@ class ProcessPoolExecutor(_Calls, _Stdlib):
             return
         if cancel_futures:
             client.cancel_waiting()
+        if detach:
+            client.detach()
+            _unfinished.discard(client)
+            return
         client.close()
         if wait:
             client.join()

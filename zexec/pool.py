@@ -417,9 +417,19 @@ class Pool(_Calls, multiprocessing.pool.Pool):  # type: ignore[misc]
         """
         print(self._client.dump(), file=file or sys.stderr)
 
-    def close(self) -> None:
-        """Accept no more work; engines leave when they have done what is open."""
+    def close(self, *, detach: bool = False) -> None:
+        """Accept no more work; engines leave when they have done what is open.
+
+        Args:
+            detach: on a cluster: leave what is open to go on there. ``zexec.Client(cluster).get_result(ids)`` gets its results,
+                from whatever process; ``result.metadata.msg_id`` is the id, or the list of ids of a map (ours).
+
+        Raises:
+            ValueError: ``detach`` without a cluster.
+        """
         if self._state == RUN:
+            if detach:
+                self._client.detach()
             self._state = CLOSE
             self._client.close()
 

@@ -49,6 +49,8 @@ from zexec.net.lines import Line
 from zexec.net.peers import myself
 
 LOGGER = logging.getLogger("zexec")
+#: What results say that a client has left behind.
+DETACHED = "this client has left it behind: its result is found by its id, from another client"
 #: Seconds that a hub may take to answer a greeting, or a question.
 PATIENCE = 10.0
 #: Seconds after a send during which more is left to the io thread, to go in bulk.
@@ -234,6 +236,16 @@ class RemoteLink:
     def signal(self, ids: Iterable[int], number: int) -> None:
         self.ask("signal", [list(ids), number])
 
+    def fetch(self, task_ids: list[int]) -> list[int]:
+        """Have outcomes of other clients' tasks sent here, now or when there are any: of which that is possible."""
+        self._open.update(task_ids)
+        known: list[int] = []
+        try:
+            known = self.ask("fetch", task_ids)["known"]
+        finally:
+            self._open.difference_update(set(task_ids).difference(known))
+        return known
+
     def detach(self) -> None:
         """Leave with tasks open: they go on, and their results are kept."""
         self._detach = True
@@ -250,10 +262,6 @@ class RemoteLink:
     def join(self, timeout: float | None = None) -> None:
         if not self.in_thread():
             self._thread.join(timeout)
-
-    def expect(self, ids: Iterable[int]) -> None:
-        """Outcomes of these tasks, which another client has submitted, will be asked for."""
-        self._open.update(ids)
 
     def ask(self, what: str, args: Any = None, timeout: float = PATIENCE) -> Any:
         """Ask the hub a question, or give an order; the answer.
@@ -533,5 +541,5 @@ class RemoteLink:
         self.over.set()
         for done, _ in questions:
             done.set()
-        self._ended(self._crash)
+        self._ended(self._crash or (DETACHED if self._detach else None))
         del self._deliver, self._ended, self._hear

@@ -176,6 +176,14 @@ class HubThread:
         """Have whoever takes a place from now on run a task before all else, or not any more."""
         self.tell(ev.Remembered(place, key, task))
 
+    def fetch(self, task_ids: list[int]) -> list[int]:
+        """None: there are no clients but this one, and it keeps its own."""
+        return []
+
+    def detach(self) -> None:
+        """Not possible: engines of a client's own end with it."""
+        raise ValueError("only clients of a cluster can leave their work behind: engines of a pool's own end with it")
+
     def kill_engines(self, force: bool) -> None:
         """End every engine's process now."""
         with self.lock:

@@ -8,6 +8,7 @@ It keeps results alive only while they are open. What has ended is found by its 
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import sys
@@ -57,18 +58,23 @@ class Client:
     ``client[0]``, ``client[-1]``, ``client[::2]`` and ``client[0, 2]`` are DirectViews of engines; ``client[:]`` is one of all.
 
     Args:
-        owner: a Pool or an Executor, or another Client.
+        owner: a Pool or an Executor, another Client, or a cluster: a zexec.Cluster, its name or its connection file.
 
     Attributes:
         block: what views of it start with.
         history: ids of all tasks that its views have submitted, oldest first.
     """
 
-    def __init__(self, owner: Pool | ProcessPoolExecutor | Client) -> None:
+    def __init__(self, owner: Any) -> None:
+        #: the executor is this client's own, and ends with it
+        self._is_own = False
         if isinstance(owner, Client):
             owner = owner._owner
+        elif isinstance(owner, str | os.PathLike) or hasattr(owner, "card"):
+            owner = ProcessPoolExecutor(cluster=owner)
+            self._is_own = True
         if not isinstance(owner, Pool | ProcessPoolExecutor):
-            raise TypeError(f"a Client is made of a Pool, an Executor or a Client, not of {owner!r}")
+            raise TypeError(f"a Client is made of a Pool, an Executor, a Client or a cluster, not of {owner!r}")
         self._owner: Pool | ProcessPoolExecutor = owner
         self._connection: Connection = owner._client if isinstance(owner, Pool) else owner._started()
         self.shipper = Shipper(self._connection.main)
@@ -304,12 +310,26 @@ class Client:
             result = self._results.get(msg_id)
             part = None if result is None else result.part_of(msg_id)
             if result is None or part is None:
-                raise KeyError(f"nothing is known of task {msg_id!r}: nobody has kept its result, or it never was")
+                return self._fetched(ids, single, block)
             chosen.append((result, part))
         if not chosen:
             raise ValueError("no task was named")
         first = chosen[0][0]
         found = first if ids == first.msg_ids else ViewResult.of_parts(chosen, single=single and len(chosen) == 1)
+        if self.block if block is None else block:
+            found.wait()
+        return found
+
+    def _fetched(self, ids: list[str], single: bool, block: bool | None) -> ViewResult:
+        """The result of tasks of which some were submitted elsewhere."""
+        from zexec.views.fetched import FetchedResult
+
+        if not all(msg_id.isdecimal() for msg_id in ids):
+            raise KeyError(
+                f"nothing is known of task {next(i for i in ids if not i.isdecimal())!r}: that is no task's id"
+            )
+        found = FetchedResult(self._connection, ids, single and len(ids) == 1)
+        self._connection.fetch(found._ids, lambda index, size, outcome: found._arrive_part(index, outcome))
         if self.block if block is None else block:
             found.wait()
         return found
@@ -643,9 +663,22 @@ class Client:
         """Whether it was closed, or its pool or executor has ended."""
         return self._closed or self._connection.over
 
-    def close(self) -> None:
-        """Accept no more calls. The pool or executor goes on."""
+    def close(self, detach: bool = False) -> None:
+        """Accept no more calls. The pool or executor goes on, unless this client was made of a cluster.
+
+        Args:
+            detach: with a cluster: leave what is open to go on there; ``get_result`` of its ids finds it again, also in
+                another process.
+
+        Raises:
+            ValueError: ``detach`` without a cluster.
+        """
         self._closed = True
+        if detach or self._is_own:
+            if isinstance(self._owner, Pool):
+                self._owner.close(detach=detach)
+            else:
+                self._owner.shutdown(detach=detach)
 
     def __enter__(self) -> Client:
         return self
