@@ -37,7 +37,7 @@ def zeros(shape: int | tuple[int, ...], dtype: Any = float, order: str = "C") ->
     """As ``empty``, filled with zeros."""
     array, is_zero = _make(shape, dtype, order)
     if not is_zero:
-        array.fill(0 if array.dtype.names is None else np.zeros((), array.dtype))
+        array[...] = np.zeros((), array.dtype)
     return array
 
 

@@ -10,9 +10,11 @@ import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+import zexec
 
 
 class Array(np.ndarray):  # type: ignore[type-arg]
@@ -123,6 +125,10 @@ def total(a: Any) -> float:
     return float(a.sum())
 
 
+def doubled(a: Any) -> Any:
+    return a * 2
+
+
 def ones(shape: Any) -> Any:
     return np.ones(shape)
 
@@ -224,6 +230,80 @@ def arena_state() -> tuple[int, int]:
     gc.collect()
     arena = doors.arena()
     return (0, 0) if arena is None else (arena.taken, arena.free)
+
+
+# -- types with ways of their own --------------------------------------------------------------------------------------
+
+
+class Table:
+    """Says how it came to be."""
+
+    how = "made"
+
+    def __init__(self, column: Any) -> None:
+        self.column = column
+
+    def __reduce__(self) -> Any:
+        return _pickled, (type(self), self.column)
+
+
+def _pickled(kind: type[Table], column: Any) -> Table:
+    table = kind(column)
+    table.how = "pickled"
+    return table
+
+
+class WideTable(Table):
+    """Is a Table."""
+
+
+def parts_of_table(table: Table) -> list[Any]:
+    return [table.column]
+
+
+def table_of_parts(parts: list[Any]) -> Table:
+    table = Table(parts[0])
+    table.how = "deserialized"
+    return table
+
+
+def make_table(n: int) -> Table:
+    return Table(np.ones(n))
+
+
+def how_it_came(table: Table) -> tuple[str, bool]:
+    return table.how, table.column.flags.writeable
+
+
+@runtime_checkable
+class Blobby(Protocol):
+    def blob(self) -> bytes: ...
+
+
+class HasBlob:
+    came = "made"
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def blob(self) -> bytes:
+        return self._data
+
+
+def blob_of(blobby: Blobby) -> bytes:
+    return blobby.blob()
+
+
+def of_blob(data: bytes) -> HasBlob:
+    blob = HasBlob(data)
+    blob.came = "as a blob"
+    return blob
+
+
+def shared_ones(n: int) -> Any:
+    a = zexec.empty(n)
+    a[:] = 1
+    return a
 
 
 # -- holding engines ---------------------------------------------------------------------------------------------------

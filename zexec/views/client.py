@@ -218,6 +218,7 @@ class Client:
                 which: self.shipper.payload(parcel) for which, parcel in {id(each): each for each in payloads}.items()
             }
             chunks = [(index, packed[id(parcel)]) for index, parcel in enumerate(payloads)]
+            result.borrow(packed.values())
             submit = self._connection.submit_chunks
             sink = _Sink(self, result, key, function, dict(chunks) if result._rite is not None else {})
             if len(options) == 1:

@@ -129,7 +129,7 @@ class DirectView(View):
         Args:
             ns: values by name.
             targets, block: instead of the view's.
-            track: kept; ``ns`` may be changed as soon as this returns.
+            track: tells nobody anything new: the result knows when it is ``sent`` in any case.
         """
         if not isinstance(ns, dict):
             raise TypeError(f"names to push must come in a dict, not in {ns!r}")
@@ -191,7 +191,7 @@ class DirectView(View):
             dist: "b" cuts into contiguous blocks, "r" deals items out.
             flatten: bind a part of one item to the item.
             targets, block: instead of the view's.
-            track: kept; ``seq`` may be changed as soon as this returns.
+            track: tells nobody anything new: the result knows when it is ``sent`` in any case.
 
         Returns:
             a result; None with ``block``, as in IPython's parallel package.
@@ -241,7 +241,7 @@ class DirectView(View):
             f: called with an item of each sequence.
             sequences: the shortest counts.
             block: wait for the list; as the view does, by default.
-            track: kept.
+            track: as for ``scatter``.
             return_exceptions: put an item's exception where its value would be, rather than raise.
             dist: "b" cuts into contiguous blocks, "r" deals items out; the list is in order anyway.
         """

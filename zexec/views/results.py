@@ -11,12 +11,13 @@ wants to know?" one step against ``follow``.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
 from concurrent.futures import wait as wait_for
 from contextlib import AbstractContextManager
 from datetime import datetime
-from time import time
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any
 
 from zexec import errors
@@ -145,6 +146,8 @@ class ViewResult(MapResult):
         self._per_item = per_item
         self._ordered = ordered
         self._copy = copy
+        #: segments of shared memory that were arguments, not copied
+        self._borrowed: list[weakref.ref[Any]] = []
         self._code = code
         self._rite = rite
         self._guard = threading.Lock()
@@ -161,6 +164,11 @@ class ViewResult(MapResult):
             self._submitted = submitted_at
         if not self._values:
             self._complete()
+
+    def borrow(self, payloads: Iterable[Any]) -> None:
+        """Take note of what in its parts' payloads was not copied."""
+        for payload in payloads:
+            self._borrowed += [weakref.ref(segment) for segment in getattr(payload, "borrowed", ())]
 
     # -- arriving, in the client's io thread -------------------------------------------------------------------------
 
@@ -458,11 +466,39 @@ class ViewResult(MapResult):
 
     @property
     def sent(self) -> bool:
-        """Whether arguments may be changed. Always: they were copied by the call."""
-        return True
+        """Whether what is done to arguments now is seen by no engine any more.
+
+        True as soon as the call has returned, because it copies them; but for arrays of ``zexec.empty``, ``zeros`` and
+        ``asshared``, which are not copied: for those when the call has ended, and no engine has kept one.
+        """
+        if not self._borrowed:
+            return True
+        if not self.done():
+            return False
+        self._borrowed = [segment for segment in self._borrowed if (alive := segment()) is not None and alive.is_lent()]
+        return not self._borrowed
 
     def wait_for_send(self, timeout: float | None = None) -> None:
-        """Wait until arguments may be changed: they may."""
+        """Wait until ``sent``.
+
+        Args:
+            timeout: seconds at most; None and what is below 0 mean for ever.
+
+        Raises:
+            TimeoutError: it is not in that time.
+        """
+        timeout = _seconds(timeout)
+        until = None if timeout is None else monotonic() + timeout
+        if self._borrowed:
+            AsyncResult.wait(self, timeout)
+        pause = 0.0005
+        while not self.sent:
+            left = pause if until is None else min(pause, until - monotonic())
+            if left <= 0:
+                raise errors.TimeoutError(f"the arguments of {self._what} are still being used after {timeout} s")
+            # An engine lets go of memory without a word.
+            sleep(left)
+            pause = min(2 * pause, 0.02)
 
     wait_on_send = wait_for_send
 

@@ -20,7 +20,8 @@ class View:
 
     Attributes:
         block: calls wait and return values, rather than results.
-        track: kept; arguments may be changed as soon as a call returns anyway.
+        track: kept; a result knows when it is ``sent`` in any case, which is as soon as the call has returned, but for arrays in
+            shared memory.
         targets: engines.
         timeout: seconds: how long a task of a DirectView may run, or one of a balanced view wait for others.
         copy: arrays arrive as writable copies, on engines and here. Without it they are read-only.

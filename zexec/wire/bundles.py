@@ -38,6 +38,9 @@ CHUNK = 1 << 23
 
 LOGGER = logging.getLogger("zexec")
 
+#: as ``zexec.wire.arena.memory`` has it, which is not loaded before it is needed
+OWN = "own"
+
 _VALUE, _REFERENCE = 0, 1
 #: what a head begins with, and no pickle
 MAGIC = b"zxB\1"
@@ -58,10 +61,12 @@ Part = tuple[Any, int, int]
 class Bundle:
     """See the module. Made by ``build`` or ``decode``."""
 
-    __slots__ = ("__weakref__", "_buffers", "_parts", "_read_only", "_stream")
+    __slots__ = ("__weakref__", "_buffers", "_parts", "_read_only", "_stream", "borrowed")
 
     def __init__(self, parts: list[Part], buffers: list[tuple[int, int, int]], stream: Any, read_only: bool) -> None:
         self._parts = parts
+        #: segments among its parts that somebody here may write to: an array lives there
+        self.borrowed: tuple[Any, ...] = ()
         #: where each of the pickle's buffers is: part, begin in it, length
         self._buffers = buffers
         #: the pickle, or where it is
@@ -287,6 +292,7 @@ def build(pieces: Sequence[Any], size: int, buffers: list[memoryview]) -> Bundle
     places: list[tuple[int, int, int]] = []
     #: by the keeper: number of the part
     known: dict[int, int] = {}
+    borrowed: list[Any] = []
     copies: list[tuple[int, memoryview]] = []
     total = 0
     for buffer in buffers:
@@ -301,6 +307,8 @@ def build(pieces: Sequence[Any], size: int, buffers: list[memoryview]) -> Bundle
         if number is None:
             number = known[id(block.keeper)] = len(parts)
             parts.append((block.keeper, block.offset, block.size))
+            if block.kind == OWN:
+                borrowed.append(block.keeper)
         places.append((number, begin, buffer.nbytes))
     stream: Any
     if size >= LARGE:
@@ -325,7 +333,9 @@ def build(pieces: Sequence[Any], size: int, buffers: list[memoryview]) -> Bundle
         places = [(own if part < 0 else part, begin, n) for part, begin, n in places]
         if type(stream) is tuple:
             stream = (own, *stream[1:])
-    return Bundle(parts, places, stream, all(buffer.readonly for buffer in buffers))
+    bundle = Bundle(parts, places, stream, all(buffer.readonly for buffer in buffers))
+    bundle.borrowed = tuple(borrowed)
+    return bundle
 
 
 _said = False
