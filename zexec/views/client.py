@@ -74,7 +74,7 @@ class Client:
             owner = ProcessPoolExecutor(cluster=owner)
             self._is_own = True
         if not isinstance(owner, Pool | ProcessPoolExecutor):
-            raise TypeError(f"a Client is made of a Pool, an Executor, a Client or a cluster, not of {owner!r}")
+            raise TypeError(f"a Client is made of a Pool, an Executor or a Client, or of a cluster, not of {owner!r}")
         self._owner: Pool | ProcessPoolExecutor = owner
         self._connection: Connection = owner._client if isinstance(owner, Pool) else owner._started()
         self.shipper = Shipper(self._connection.main)
