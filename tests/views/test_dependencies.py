@@ -290,7 +290,7 @@ def test_a_dependency_can_be_asked() -> None:
 
 
 def test_an_unknown_id_is_an_error_at_the_call(balanced: zexec.LoadBalancedView) -> None:
-    with pytest.raises(zexec.InvalidDependency, match="nothing is known of task '12345'") as caught:
+    with pytest.raises(zexec.InvalidDependency, match=r"nothing is known of task '?12345") as caught:
         balanced.set_flags(after="12345")
     assert isinstance(caught.value, KeyError)
     assert isinstance(caught.value, zexec.ImpossibleDependency)

@@ -626,12 +626,12 @@ class Client:
         """Have engines leave, each when it has finished the task that it runs. Nobody takes their places.
 
         What was only for them fails with NoEngineError. Without engines a pool or an executor is of no use: where all are named
-        it ends, whatever runs.
+        it ends, whatever runs. A cluster goes on, unless the hub is named.
 
         Args:
             targets: engines; all by default.
             restart: others take their places, with the names that were pushed there.
-            hub: end the pool or executor, with all engines.
+            hub: end the pool, the executor or the cluster, with all engines.
             block: wait until the engines' processes have ended; as the client's ``block``, by default.
 
         Raises:
@@ -641,23 +641,35 @@ class Client:
         if hub and restart:
             raise ValueError("a hub that is shut down is not restarted: give hub or restart, not both")
         ids = self.ids if hub else self.resolve(targets)
-        if restart or set(ids) != set(self.ids):
+        ask = self._connection.ask
+        # A cluster goes on without engines: others may come.
+        if not hub and (restart or ask is not None or set(ids) != set(self.ids)):
             current = self._connection.processes()
             leaving = [current[id] for id in ids if id in current]
             self._connection.drain(ids, restart)
             if self.block if block is None else block:
-                from multiprocessing.connection import wait as wait_for_processes
-
-                left = {process.sentinel for process in leaving}
-                while left:
-                    left -= set(wait_for_processes(list(left)))
+                self._wait_until_gone(leaving)
             return
         self._closed = True
+        if ask is not None:
+            ask("shutdown", "a client has shut it down")
         if isinstance(self._owner, Pool):
             self._owner.terminate()
             self._owner.join()
         else:
             self._owner.shutdown(wait=True, cancel_futures=True)
+
+    def _wait_until_gone(self, leaving: list[Any]) -> None:
+        """Wait until these engines' processes have ended."""
+        from multiprocessing.connection import wait as wait_for_processes
+
+        here = {process.sentinel for process in leaving if hasattr(process, "sentinel")}
+        while here:
+            here -= set(wait_for_processes(list(here)))
+        # Of engines of another process's hub only that can tell; it is asked now and then.
+        elsewhere = {process.pid for process in leaving if not hasattr(process, "sentinel")}
+        while elsewhere & {process.pid for process in self._connection.processes().values()}:
+            sleep(LOOK)
 
     @property
     def is_over(self) -> bool:
