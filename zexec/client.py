@@ -323,6 +323,31 @@ class Client:
         """Not any more."""
         self._link.remember(place, key, None)
 
+    def resubmit(self, old: Sequence[int], sink: ChunkSink, ids: list[int]) -> None:
+        """Have a hub that remembers tasks run some of them again, as other tasks: each one's outcome goes to ``sink``.
+
+        Raises:
+            ClosedError: the client was closed.
+            ClusterError: the hub does not know one of them.
+        """
+        new = [next(self._ids) for _ in old]
+        link: Any = self._link
+        with self._gate:
+            if self._closed:
+                raise ClosedError
+            self._open.update((id, (sink, at, 1)) for at, id in enumerate(new))
+            self._kept = self._owner()
+        ids += new
+        link.expect(new)
+        try:
+            link.ask("resubmit", list(zip(old, new, strict=True)))
+        except BaseException:
+            for id in new:
+                self._open.pop(id, None)
+            link.unexpect(new)
+            self._let_go()
+            raise
+
     @property
     def ask(self) -> Callable[..., Any] | None:
         """Asks a hub that is a process of its own, and remembers tasks: a question's name, plain data. None for one in this."""

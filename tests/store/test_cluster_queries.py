@@ -90,3 +90,30 @@ def test_what_is_open_is_not_purged(client: zexec.Client, tmp_path: Path) -> Non
     assert client.db_query({"status": None}, "status") == [{"msg_id": result.msg_ids[0], "status": None}]
     gate.touch()
     assert result.get(40) == 2
+
+
+def test_tasks_run_again(client: zexec.Client, tmp_path: Path) -> None:
+    from tests.store.test_hub_killed import run
+
+    log = tmp_path / "log"
+    first = client.load_balanced_view().apply_async(run, str(log), 7)
+    assert first.get(40) == 14
+    again = client.resubmit(first)
+    assert again.get(40) == 14
+    assert len(log.read_text().splitlines()) == 2
+    assert client.db_query({"msg_id": first.msg_ids[0]}, "resubmitted")[0]["resubmitted"] == again.msg_ids[0]
+    assert client.hub_history() == first.msg_ids + again.msg_ids
+    mapped = client.load_balanced_view().map_async(abs, range(-4, 0), chunksize=2)
+    assert list(mapped.get(40)) == [4, 3, 2, 1]
+    assert list(client.resubmit(mapped).get(40)) == [4, 3, 2, 1]
+    with zexec.Pool(cluster="asked") as other:
+        assert other.client.resubmit(first.msg_ids).get(40) == 14
+        with pytest.raises(ClusterError, match="nothing is known"):
+            other.client.resubmit(["12345"])
+    other.join()
+
+
+def test_a_task_that_failed_fails_again(client: zexec.Client) -> None:
+    failed = client.load_balanced_view().apply_async(fail, 3)
+    assert isinstance(failed.exception(40), zexec.RemoteError)
+    assert isinstance(client.resubmit(failed).exception(40), zexec.RemoteError)

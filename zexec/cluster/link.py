@@ -123,6 +123,8 @@ class RemoteLink:
         self._away = False
         #: tasks that have not ended, and what they wait for, should a hub that comes back not know them
         self._kept: dict[int, tuple[Task, Any]] = {}
+        #: those of them that were sent to a hub that is gone
+        self._doubtful: set[int] = set()
         self._deliver = deliver
         self._ended = ended
         self._hear = hear
@@ -262,6 +264,14 @@ class RemoteLink:
     def join(self, timeout: float | None = None) -> None:
         if not self.in_thread():
             self._thread.join(timeout)
+
+    def expect(self, ids: Iterable[int]) -> None:
+        """Outcomes of these tasks will come, although it is not this link that submits them."""
+        self._open.update(ids)
+
+    def unexpect(self, ids: Iterable[int]) -> None:
+        """They will not come after all."""
+        self._open.difference_update(ids)
 
     def ask(self, what: str, args: Any = None, timeout: float = PATIENCE) -> Any:
         """Ask the hub a question, or give an order; the answer.
@@ -477,8 +487,9 @@ class RemoteLink:
             self._places = None
             self._known.clear()
             self._away = False
-            # What was submitted meanwhile is in the inbox, and goes after this.
-            self._inbox.appendleft(Ask(RESUME, "resume", list(self._open & self._kept.keys())))
+            # What was submitted meanwhile is in the inbox, and goes after this: it is not to be sent twice.
+            self._doubtful = set(self._kept)
+            self._inbox.appendleft(Ask(RESUME, "resume", list(self._open)))
 
     def _call_again(self) -> tuple[Line, Greeted]:
         card = self._find()
@@ -501,7 +512,8 @@ class RemoteLink:
 
     def _submit_again(self, ids: Iterable[int]) -> None:
         """Under the lock: the hub that has come back does not know these."""
-        again = [self._kept[id] for id in ids if id in self._kept]
+        again = [self._kept[id] for id in ids if id in self._doubtful and id in self._kept]
+        self._doubtful.clear()
         self._send_tasks([task for task, needs in again if needs is None])
         for task, needs in again:
             if needs is not None:

@@ -123,6 +123,8 @@ class Desk:
         self._late: deque[tuple[int, Answer]] = deque()
         #: how tasks ended that nobody here remembers: of the store
         self.recall: Callable[[int], Outcome | None] = lambda id: None
+        #: makes tasks anew of what the store has: by pairs of an old id and a new one
+        self.repeat: Callable[[list[tuple[int, int]]], list[Task]] = lambda pairs: []
         self._door = door
         self._cluster = cluster
         self._durable = durable
@@ -231,6 +233,8 @@ class Desk:
         try:
             if message.what == "fetch":
                 value: Any = self._fetch(visitor, [int(id) for id in message.args])
+            elif message.what == "resubmit":
+                value = self._resubmit(visitor, message.args)
             elif message.what == "resume":
                 value = self._resume(visitor, [int(id) for id in message.args])
             else:
@@ -412,6 +416,18 @@ class Desk:
             self._door.send(address, Bye(False, reason))
             visitor.address = None
         self._by_address.clear()
+
+    def _resubmit(self, visitor: Visitor, pairs: Any) -> list[int]:
+        """Run tasks once more, as other tasks of this client's."""
+        chosen = [(int(old), int(new)) for old, new in pairs]
+        for _, new in chosen:
+            if new >> CLIENT_BITS != visitor.number or new in visitor.open:
+                raise ValueError("the new ids are not this client's, or taken")
+        tasks = self.repeat(chosen)
+        visitor.open.update([task.id for task in tasks])
+        visitor.submitted += len(tasks)
+        self._inbox.extend(tasks)
+        return [task.id for task in tasks]
 
     def close(self) -> None:
         """Let go of the door."""

@@ -27,6 +27,8 @@ from zexec.net.channels import CONTROL, HubChannel
 BLOCK = 1000
 #: Seconds that engines of an earlier life have to come back.
 PATIENCE = 10.0
+#: Seconds that somebody may wait for what was noted last.
+FLUSH = 2.0
 #: What becomes of tasks that were with an engine which does not come back: they run again, or fail.
 RUN, FAIL = "run", "fail"
 
@@ -165,6 +167,23 @@ class Keeper:
             self.store.sent(tasks, *names(serial))
 
         return note
+
+    def repeat(self, pairs: list[tuple[int, int]]) -> list[Task]:
+        """Tasks anew, of old ones and under new ids.
+
+        Raises:
+            KeyError: nothing is known of one of them.
+        """
+        self.store.flush(FLUSH)
+        tasks = []
+        for old, new in pairs:
+            entry, function = self.store.entry(old)
+            task = entry.task(function)
+            task.id = new
+            tasks.append(task)
+        for old, new in pairs:
+            self.store.resubmitted(old, new)
+        return tasks
 
     def close(self) -> None:
         self.store.close()

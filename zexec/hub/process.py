@@ -154,6 +154,7 @@ class HubProcess:
         keeper, roster = self.keeper, self.roster
         keeper.store.on_durable = self._bell.ring
         self.desk.recall = keeper.store.outcome
+        self.desk.repeat = keeper.repeat
         roster.durable = durable
 
         def names(serial: int) -> tuple[int, str]:

@@ -611,12 +611,61 @@ class Client:
         return [select(record, chosen) for record in found if matches(lookup_in(record))]
 
     def resubmit(self, jobs: Jobs = None, metadata: Any = None, block: bool | None = None) -> ViewResult:
-        """Not here: the hub in a pool's process keeps no tasks, once they have been sent.
+        """Have tasks of this cluster run again, as new tasks of this client: the calls of views, its own or others'.
+
+        Args:
+            jobs: ids, places in the history (the last by default), results.
+            metadata: kept; nothing becomes of it.
+            block: wait for them.
+
+        Returns:
+            what becomes of them: a list, or for one job that.
 
         Raises:
-            ZexecError: always.
+            ClusterError: the hub knows nothing of one of them.
+            ZexecError: this is a pool, whose hub keeps no tasks, once they have been sent.
         """
-        raise errors.ZexecError("the hub in a pool's process keeps no tasks that it could submit again; call it again")
+        if self._connection.ask is None:
+            raise errors.ZexecError(
+                "the hub in a pool's process keeps no tasks that it could submit again; call it again"
+            )
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        ids = self._ids_of(-1 if jobs is None else jobs)
+        if not ids:
+            raise ValueError("no task was named")
+        parts, start = [], 0
+        known = [self._results.get(msg_id) for msg_id in ids]
+        per_item = all(result is not None and result._per_item for result in known)
+        for msg_id, result in zip(ids, known, strict=True):
+            part = None if result is None else result.part_of(msg_id)
+            parts.append(Part(start, part.size if part is not None and per_item else 1, None))
+            start += parts[-1].size
+        what = next((result._what for result in known if result is not None), "a task that was submitted before")
+        again = ViewResult(self._connection, what, parts, single=len(parts) == 1 and not per_item, per_item=per_item)
+        key = id(again)
+        again._note = self._memory.note
+        with self._gate:
+            self._open[key] = again
+        new: list[int] = []
+        again._ids = new
+        try:
+            self._connection.resubmit(
+                [int(msg_id) for msg_id in ids], _Sink(self, again, key, Function(b"", b"", what), {}), new
+            )
+        except BaseException as e:
+            with self._gate:
+                self._open.pop(key, None)
+            if isinstance(e, ClosedError):
+                raise RuntimeError(f"the {self._connection.face.name} is closed") from None
+            raise
+        for part, task_id in zip(parts, new, strict=True):
+            part.msg_id = str(task_id)
+            self._results[part.msg_id] = again
+        self.history.extend(map(str, new))
+        if self.block if block is None else block:
+            again.wait()
+        return again
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
