@@ -187,6 +187,16 @@ def test_a_store_closed_on_a_full_disk_says_what_it_loses(path: Path, caplog: py
     assert "without its last notes" in caplog.text
 
 
+def test_what_cannot_be_written_at_all_is_no_secret(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore(path)
+    store.accepted([task(1, object())], "alice")
+    assert not store.flush(30)
+    with pytest.raises(StoreError, match="has failed: TypeError"):
+        store.accepted([task(2)], "alice")
+    assert "has failed" in caplog.text
+    store.close()
+
+
 #: Notes tasks and ends, and says of each bulk when it is durable.
 CHILD = """
 import sys, random

@@ -111,6 +111,8 @@ class SqliteStore:
         self._ticket = 0
         self._wake = threading.Condition()
         self._closing = False
+        #: why nothing will be written any more: a bug, or no memory. Nobody must count on it then.
+        self._failed = ""
         self._lock_fd = _lock(path)
         try:
             self._writing = self._connect()
@@ -154,6 +156,8 @@ class SqliteStore:
 
     def _note(self, note: Callable[[_Bulk], None]) -> int:
         with self._wake:
+            if self._failed:
+                raise StoreError(self._failed)
             if self._closing:
                 raise StoreError("the store is closed")
             self._notes.append(note)
@@ -205,6 +209,16 @@ class SqliteStore:
     # -- the writer --------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
+        try:
+            self._write_all()
+        except BaseException as e:
+            LOGGER.critical("the store %s has failed", self.path, exc_info=True)
+            with self._wake:
+                self._failed = f"the store {self.path} has failed: {type(e).__name__}: {e}"
+                self._wake.notify_all()
+            self.on_durable()
+
+    def _write_all(self) -> None:
         while True:
             with self._wake:
                 while not self._notes and not self._closing:
@@ -356,7 +370,7 @@ class SqliteStore:
                     lambda: (
                         self._closing
                         or (self._questions and self._questions[0][0] <= self.durable)
-                        or (self._questions and self.trouble)
+                        or (self._questions and (self.trouble or self._failed))
                     )
                 )
                 if not self._questions:
@@ -375,7 +389,8 @@ class SqliteStore:
     def flush(self, timeout: float | None = None) -> bool:
         with self._wake:
             ticket = self._ticket
-            return self._wake.wait_for(lambda: self.durable >= ticket, timeout)
+            self._wake.wait_for(lambda: self.durable >= ticket or self._failed, timeout)
+            return self.durable >= ticket
 
     def close(self) -> None:
         with self._wake:
