@@ -135,19 +135,29 @@ def test_while_its_result_is_half_sent(fork: Host, flag: Flag, monkeypatch: pyte
     check(pool)
 
 
-@pytest.mark.parametrize("method", ["SIGSTOP"])
-def test_stopped_while_idle(anywhere: Host, method: str) -> None:
-    """What it is given meanwhile waits for it, or for somebody to end it; everything else goes on. Ending takes no longer."""
+def test_stopped_for_good_while_idle(anywhere: Host) -> None:
+    """It cannot begin what it is given: seconds later others do, and another engine takes the place."""
     pool = anywhere.pool()
     check(pool)
-    stopped = min(pids(pool))
-    os.kill(stopped, signal.SIGSTOP)
-    try:
-        rs = [pool.apply_async(tasks.double, (i,)) for i in range(40)]
-        tasks.until(lambda: sum(r.ready() for r in rs) >= 20)
-    finally:
-        os.kill(stopped, signal.SIGCONT)
+    for stopped in pids(pool):
+        os.kill(stopped, signal.SIGSTOP)
+    before = pids(pool)
+    rs = [pool.apply_async(tasks.double, (i,)) for i in range(40)]
     assert [r.get(30) for r in rs] == list(range(0, 80, 2))
+    assert not pids(pool) & before
+
+
+def test_stopped_while_idle_and_nothing_to_do(anywhere: Host) -> None:
+    """Then it is let be, and goes on when it may."""
+    pool = anywhere.pool()
+    check(pool)
+    before = pids(pool)
+    for stopped in before:
+        os.kill(stopped, signal.SIGSTOP)
+    for stopped in before:
+        os.kill(stopped, signal.SIGCONT)
+    check(pool)
+    assert pids(pool) == before
 
 
 def test_stopped_at_work(anywhere: Host, flag: Flag) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from zexec.core import actions as act
 from zexec.core import events as ev
-from zexec.core.engines import LEAVING
+from zexec.core.engines import LEAVING, UP
 from zexec.core.scheduler import Scheduler
 from zexec.messages import (
     RAN,
@@ -50,6 +50,9 @@ PROBE, PROBE_LIMIT = 0.001, 0.5
 EARLY = 100
 #: Seconds from a polite end to a forced one, and from a failed initializer to the end of its process.
 PATIENCE, INIT_PATIENCE = 0.5, 5.0
+#: Seconds between two looks whether engines that nothing is heard of are stopped, and of silence that it takes. Only while tasks
+#: are open.
+LOOK = 2.0
 
 
 class Launcher(Protocol):
@@ -87,6 +90,9 @@ class Launcher(Protocol):
         Returns:
             why it is, the newest task it had started, if that is known, and results that it may not have sent.
         """
+
+    def is_stopped(self, serial: int, before: int) -> bool:
+        """Whether an engine's process is stopped, by a signal, and has not started the task of this number."""
 
     def stacks(self) -> dict[int, str]:
         """The stacks of all threads of each engine on this machine, or why they are not to be had; by serial."""
@@ -179,6 +185,8 @@ class Hub:
         self._init_reports: dict[int, bytes] = {}
         #: engines that were asked to end, or ought to: when to force them, and why
         self._condemned: dict[int, tuple[float, str]] = {}
+        #: when to look next for engines that are stopped; 0: when there is a task
+        self._look_at = 0.0
         self._perform: dict[type, Callable[[Any], None]] = {
             act.Send: self._send,
             act.TakeBack: lambda a: self._control(a.serial, Revoke(a.seqs)),
@@ -251,6 +259,8 @@ class Hub:
         if self._condemned:
             force = min(when for when, _ in self._condemned.values())
             due = force if due is None else min(due, force)
+        if self._look_at:
+            due = self._look_at if due is None else min(due, self._look_at)
         return due
 
     @property
@@ -389,6 +399,8 @@ class Hub:
                 elif force_at <= now:
                     self.launcher.kill(serial, why, force=True)
                     self._condemned[serial] = now + PATIENCE, why
+        if now >= self._look_at:
+            self._look_for_stopped(now)
         failures, self.start_failures = self.start_failures, []
         for serial, id, error in failures:
             self._functions.pop(serial)
@@ -405,6 +417,19 @@ class Hub:
                         continue
                     self.receive()
                     self._bury(now, serial)
+
+    def _look_for_stopped(self, now: float) -> None:
+        """End engines that are stopped and have not begun what they were given: others will. What they run may take its time."""
+        # Until the next look after the last task has ended, not until that: a deadline that comes and goes with each task
+        # would wake the io thread for each.
+        self._look_at = now + LOOK if self.scheduler.tasks else 0.0
+        if not self.scheduler.tasks or self.scheduler.break_on_death:
+            return  # in the latter case, ending one would end all
+        for serial, engine in self.scheduler.fleet.engines.items():
+            if not engine.held or engine.state is not UP or now - engine.progress < LOOK or serial in self._condemned:
+                continue
+            if self.launcher.is_stopped(serial, next(iter(engine.held))):
+                self.kill(serial, "it was stopped, and had not begun what it was given", force=True)
 
     def _doubt(self) -> None:
         """Engines that nothing comes from any more. Most have ended or are about to; the others must."""

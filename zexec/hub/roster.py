@@ -16,7 +16,7 @@ from typing import Any
 
 from zexec.core import events as ev
 from zexec.launch.children import Child
-from zexec.launch.stacks import collect
+from zexec.launch.stacks import collect, is_stopped
 from zexec.messages import Death, Leave, Peer, Refused, Register, ResultRecord, Welcome
 from zexec.net.channels import CONTROL, TASKS, Ends, Received
 from zexec.net.doors import Door
@@ -176,6 +176,11 @@ class Roster:
         else:
             reason = reason or "the connection to it has ended"
         return Death(member.id, member.peer.pid, member.peer.host, exitcode, reason), started, results
+
+    def is_stopped(self, serial: int, before: int) -> bool:
+        member = self.engines.get(serial)
+        child = None if member is None else member.child
+        return child is not None and child.ledger.started < before and is_stopped(child.pid)
 
     def stacks(self) -> dict[int, str]:
         children = {member.serial: member.child for member in self.engines.values()}

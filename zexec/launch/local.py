@@ -22,7 +22,7 @@ from zexec.engine.bootstrap import ByValue, serve
 from zexec.engine.engine import EngineSpec
 from zexec.engine.ledger import Ledger
 from zexec.launch import memory
-from zexec.launch.stacks import collect
+from zexec.launch.stacks import collect, is_stopped
 from zexec.messages import Death, ResultRecord
 from zexec.net.channels import Ends
 from zexec.wire.arena.doors import Rooms, home, rooms
@@ -214,6 +214,11 @@ class LocalLauncher:
         if usage is None or usage.ru_maxrss * 1024 <= self._inherited_peak:
             return None
         return usage.ru_maxrss * 1024
+
+    def is_stopped(self, serial: int, before: int) -> bool:
+        """Whether an engine's process is stopped, by a signal, and has not started the task of this number."""
+        engine = self.engines.get(serial)
+        return engine is not None and engine.ledger.started < before and is_stopped(engine.pid)
 
     def stacks(self) -> dict[int, str]:
         """The stacks of all threads of each engine, or why they are not to be had; by serial. From any thread."""

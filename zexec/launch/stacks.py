@@ -41,8 +41,12 @@ def collect(ledgers: Mapping[int, tuple[int, Ledger]]) -> dict[int, str]:
     return {serial: text or "it has not written its stacks" for serial, text in found.items()}
 
 
-def _cannot_write(pid: int) -> str:
-    """Why a process will not answer a signal; an empty text if it will."""
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal."""
+    return _status(pid).get("State", "?").startswith("T")
+
+
+def _status(pid: int) -> dict[str, str]:
     status = {}
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
@@ -50,6 +54,14 @@ def _cannot_write(pid: int) -> str:
                 name, _, value = line.partition(":")
                 status[name] = value.strip()
     except OSError:
+        pass
+    return status
+
+
+def _cannot_write(pid: int) -> str:
+    """Why a process will not answer a signal; an empty text if it will."""
+    status = _status(pid)
+    if not status:
         return "it has ended"
     state = status.get("State", "?")[:1]
     if state == "T":
