@@ -71,6 +71,7 @@ def test_results_of_another_client(cluster: zexec.Cluster, flag: Callable[[str],
         assert mapped.get(30) == [0, 2, 4, 6, 8, 10]
         assert client.get_result(mapped.metadata.msg_id).get(30) == [[0, 2, 4], [6, 8, 10]]
         held = pool.apply_async(tasks.hold, (flag("started"), flag("release"), "x"))
+        assert tasks.wait_for(flag("started"))  # the hub knows it: it is on the way from another client
         theirs = client.get_result(held.metadata.msg_id)
         tasks.touch(flag("release"))
         assert theirs.get(30) == held.get(30) == "x"

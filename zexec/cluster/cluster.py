@@ -19,6 +19,8 @@ from zexec.net.cards import CLIENT, Card
 
 #: Seconds that a hub may take to come up, and to end with all its engines.
 START, STOP = 30.0, 15.0
+#: Seconds that a hub which does not answer any more may take to be gone.
+ENDING = 3.0
 #: Seconds between two looks at something that nobody tells us of.
 LOOK = 0.02
 
@@ -162,9 +164,12 @@ class Cluster:
         if self.card.is_stale() is not True:
             try:
                 order(self.card, "shutdown", "it was stopped", timeout)
-            except ClusterError:
-                if self.card.is_stale() is False:
-                    raise
+            except ClusterError as e:
+                # It may be ending already: its sockets go before its process does.
+                try:
+                    self._wait_for_end(ENDING)
+                except ClusterError:
+                    raise e from None
         self._wait_for_end(timeout)
         if self.folder.exists():
             # The hub was killed, and could not tidy up.
