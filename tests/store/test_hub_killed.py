@@ -17,7 +17,7 @@ import pytest
 
 import zexec
 from tests.cluster.conftest import home  # noqa: F401  # a fixture by its name
-from zexec.errors import EngineDied
+from zexec.errors import BrokenClusterError, EngineDied
 
 #: Seconds within which anything has to have happened: a bound against hanging, not a measure.
 LONG = 50
@@ -227,3 +227,18 @@ def test_keys_and_ports_stay(make: Callable[..., Killed]) -> None:
         after.server_key,
         after.secret_key,
     )
+
+
+def test_a_hub_that_does_not_come_back(make: Callable[..., Killed], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has waited long enough gives up; that the engines have left, the fixture sees."""
+    monkeypatch.setenv("ZEXEC_AWAY", "0.5")
+    killed = make()
+    with zexec.Pool(cluster="killed") as pool:
+        result = pool.apply_async(run, (killed.log, 0, killed.gate))
+        killed.wait_for_runs(1)
+        engine = psutil.Process(killed.pid_of(0))
+        killed.kill()
+        with pytest.raises(BrokenClusterError, match="is gone"):
+            result.get(LONG)
+        engine.wait(LONG)
+    pool.join()

@@ -44,7 +44,7 @@ from zexec.messages import (
     Withdraw,
 )
 from zexec.net.bell import Bell
-from zexec.net.cards import Card
+from zexec.net.cards import Card, away
 from zexec.net.lines import Line
 from zexec.net.peers import myself
 
@@ -62,8 +62,8 @@ BURST, FEW, GATHER = 2e-3, 3, 5e-4
 BULK, BYTES = 2_000, 4 << 20
 #: Functions that the hub is trusted to remember for us; after that they are sent again.
 REMEMBER = 10_000
-#: Seconds that a hub may be away which is to come back, between two looks for it, and that one which is there may take to answer.
-AWAY, LOOK, SOON = 300.0, 0.1, 2.0
+#: Seconds between two looks for a hub that is to come back, and that one which is there may take to answer.
+LOOK, SOON = 0.1, 2.0
 #: Number of the question which tasks a hub that has come back knows.
 RESUME = -1
 #: Seconds between two looks of a closing link at whether all is over.
@@ -472,7 +472,7 @@ class RemoteLink:
             self._away = True
             self._bell.unwatch(self._line.fileno())
             self._line.close(0)
-        until = monotonic() + AWAY
+        until = monotonic() + away()
         while True:
             try:
                 line, greeted = self._call_again()

@@ -37,12 +37,12 @@ from zexec.messages import (
     Tasks,
     Welcome,
 )
-from zexec.net.cards import Card
+from zexec.net.cards import Card, away
 from zexec.net.channels import CONTROL, TASKS
 from zexec.net.lines import Line
 
-#: Seconds that an engine looks for a hub that was to come back, and between two looks.
-AWAY, LOOK = 300.0, 0.1
+#: Seconds between two looks for a hub that is to come back.
+LOOK = 0.1
 #: Seconds that a hub which is there may take to answer; it may be killed just then, and another come.
 PATIENCE = 2.0
 
@@ -129,7 +129,7 @@ class Lasting:
         Raises:
             EOFError: it has not come back, or has no use for this engine.
         """
-        until = monotonic() + AWAY
+        until = monotonic() + away()
         while not self.given_up:
             try:
                 if self._rejoin(self._find()):

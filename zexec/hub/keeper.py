@@ -59,6 +59,8 @@ class Keeper:
         self.awaited: dict[str, int] = {}
         #: the engines that there are, as last noted
         self._noted: dict[str, int] = {}
+        self._current: Any = None
+        self._waiting = False
         self._last_number = int(store.get("clients") or 0)
         self._reserved = self._last_number
         if lasting:
@@ -98,10 +100,16 @@ class Keeper:
         if self.awaited.pop(uuid, None) is not None and not self.awaited:
             self._hub.inbox.append(ev.ClaimsOver())
 
-    def note_engines(self, engines: dict[str, int]) -> None:
-        """Which engines there are, by name, and their places: whom to wait for in another life."""
-        engines = {**self.awaited, **engines} if self._hub.scheduler.claims_end is not None else engines
-        if engines != self._noted and self.lasting:
+    def note_engines(self, current: dict[int, Any]) -> None:
+        """Who fills each place, in a dict that is replaced when that changes: whom to wait for in another life."""
+        waiting = self._hub.scheduler.claims_end is not None
+        if not self.lasting or (current is self._current and waiting == self._waiting):
+            return
+        self._current, self._waiting = current, waiting
+        engines = {member.uuid: id for id, member in current.items()}
+        if waiting:
+            engines = {**self.awaited, **engines}
+        if engines != self._noted:
             self._noted = engines
             self.store.set("engines", json.dumps(engines))
 

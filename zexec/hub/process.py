@@ -283,8 +283,7 @@ class HubProcess:
                 outcomes = keeper.pass_on(outcomes)
                 desk.deliver(outcomes, refused)
                 desk.answer_late()
-                if keeper.lasting:
-                    keeper.note_engines({member.uuid: id for id, member in roster.current.items()})
+                keeper.note_engines(roster.current)
                 del outcomes, refused, said
                 if hub.finished or (self._deadline is not None and now > self._deadline):
                     return

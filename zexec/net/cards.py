@@ -77,6 +77,14 @@ class Card:
         return start_of(self.pid) != self.started
 
 
+def away() -> float:
+    """Seconds that a hub may be away which is to come back: engines and clients wait so long for it."""
+    try:
+        return float(os.environ.get("ZEXEC_AWAY", "300"))
+    except ValueError:
+        raise ClusterError(f"ZEXEC_AWAY is to be a number of seconds, not {os.environ['ZEXEC_AWAY']!r}") from None
+
+
 def this_machine() -> str:
     """This boot of this machine."""
     try:
