@@ -75,7 +75,7 @@ def test_of_an_executor(method: str, nothing_left: Any) -> None:
 
 def test_of_what(pool: zexec.Pool) -> None:
     assert len(zexec.Client(pool)) == len(zexec.Client(zexec.Client(pool))) == 2
-    with pytest.raises(TypeError, match="a Pool, an Executor, a Client or a cluster"):
+    with pytest.raises(TypeError, match="a Pool, an Executor or a Client"):
         zexec.Client(3)  # type: ignore[arg-type]
 
 
