@@ -142,5 +142,36 @@ FIGURES: tuple[Figure, ...] = (
         "lower",
         [Budget(1.25)],
     ),
+    Figure(
+        "array_in_gib_s",
+        "array_in",
+        "100 MB array to an engine, GiB/s",
+        ("array in", "GiB/s"),
+        "higher",
+        [Budget(4.0, ("ray",))],
+    ),
+    Figure("memcpy_gib_s", "array_in", "memcpy of it in the same process, GiB/s", ("memcpy", "GiB/s"), "higher"),
+    Figure(
+        "array_out_gib_s",
+        "array_out",
+        "100 MB array back, GiB/s",
+        ("array out", "GiB/s"),
+        "higher",
+        [Budget(4.0, ("ray",))],
+    ),
+    Figure(
+        "echo_gib_s",
+        "echo",
+        "1 MB there and back, GiB/s",
+        ("1 MB echo", "GiB/s"),
+        "higher",
+        [Budget(3.0, (POOL, FUTURES, *_OWN), "the best")],
+    ),
+    Figure("broadcast_gib_s", "broadcast", "100 MB to every engine, GiB/s arriving", ("broadcast", "GiB/s"), "higher"),
+    Figure("scatter_gather_gib_s", "scatter", "1 GB scattered and gathered, GiB/s", ("scatter..", "GiB/s"), "higher"),
+    Figure(
+        "frame_echo_gib_s", "frame_echo", "pandas frame of 10 MB there and back, GiB/s", ("frame", "GiB/s"), "higher"
+    ),
+    Figure("shared_in_us", "shared_in", "zexec.empty of 100 MB to an engine, µs", ("shared in", "µs"), "lower"),
 )
 BY_KEY = {figure.key: figure for figure in FIGURES}

@@ -46,6 +46,14 @@ class Peer:
     def map(self, function: Function, items: Sequence[Any], chunksize: int) -> list[Any]:
         raise NotImplementedError
 
+    def broadcast(self, function: Function, array: Any) -> list[Any]:
+        """Call a function with the same array on every engine."""
+        return self.results([self.submit(function, array) for _ in range(self.engines)])
+
+    def scatter_gather(self, array: Any) -> Any:
+        """Cut an array, give each engine a part, and put it together again."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """The orderly end, with all processes gone."""
         raise NotImplementedError
@@ -57,6 +65,10 @@ class Peer:
             return "does not take lambdas"
         if row == "core" and cls is not ZexecPool:
             return "zexec only"
+        if row == "shared_in" and not cls.is_zexec:
+            return "zexec only"
+        if row == "scatter" and cls.scatter_gather is Peer.scatter_gather:
+            return "has no scatter and gather"
         return None
 
 
@@ -121,6 +133,14 @@ class ZexecPool(PoolPeer):
         import zexec
 
         self._pool = zexec.Pool(self.engines, context=multiprocessing.get_context(self.start_method))
+
+    def broadcast(self, function: Function, array: Any) -> list[Any]:
+        return list(self._pool.client[:].apply_sync(function, array))
+
+    def scatter_gather(self, array: Any) -> Any:
+        view = self._pool.client[:]
+        view.scatter("part", array, block=True)
+        return view.gather("part", block=True)
 
 
 class ZexecCluster(PoolPeer):
@@ -284,6 +304,14 @@ class Ipyparallel(Peer):
     def map(self, function: Function, items: Sequence[Any], chunksize: int) -> list[Any]:
         return list(self._view.map(function, items, chunksize=chunksize, block=True))
 
+    def broadcast(self, function: Function, array: Any) -> list[Any]:
+        return list(self._client[:].apply_sync(function, array))
+
+    def scatter_gather(self, array: Any) -> Any:
+        view = self._client[:]
+        view.scatter("part", array, block=True)
+        return view.gather("part", block=True)
+
     def close(self) -> None:
         self._client.close()
         self._cluster.stop_cluster_sync()
@@ -309,6 +337,10 @@ class Dask(Peer):
 
     def results(self, handles: list[Any]) -> list[Any]:
         return list(self._client.gather(handles))
+
+    def broadcast(self, function: Function, array: Any) -> list[Any]:
+        place = self._client.scatter(array, broadcast=True)
+        return self.results([self.submit(function, place) for _ in range(self.engines)])
 
     def map(self, function: Function, items: Sequence[Any], chunksize: int) -> list[Any]:
         if chunksize == 1:
@@ -348,6 +380,10 @@ class Ray(Peer):
 
     def results(self, handles: list[Any]) -> list[Any]:
         return list(self._ray.get(handles))
+
+    def broadcast(self, function: Function, array: Any) -> list[Any]:
+        place = self._ray.put(array)
+        return self.results([self.submit(function, place) for _ in range(self.engines)])
 
     def map(self, function: Function, items: Sequence[Any], chunksize: int) -> list[Any]:
         if chunksize == 1:

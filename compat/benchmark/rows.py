@@ -10,6 +10,7 @@ import os
 import time
 
 from compat.benchmark import tasks
+from compat.benchmark.array_rows import ARRAY_ROWS
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the 7 ms of importing typing
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ ROWS: dict[str, Row] = {
     "idle": idle,
     "core": core,
     "scaling": scaling,
+    **ARRAY_ROWS,
 }
 
 

@@ -129,6 +129,18 @@ def doubled(a: Any) -> Any:
     return a * 2
 
 
+def ends(a: Any) -> tuple[float, float, int]:
+    return a[0], a[-1], a.nbytes
+
+
+def ramp(n: int) -> Any:
+    return np.arange(n, dtype=float)
+
+
+def peak_of(_: int) -> int:
+    return arena_peak()
+
+
 def ones(shape: Any) -> Any:
     return np.ones(shape)
 
