@@ -21,7 +21,7 @@ from typing import Any
 
 from zexec.messages import Function
 from zexec.wire.bundles import LARGE, Bundle, Sink
-from zexec.wire.reducers import dispatch_table
+from zexec.wire.reducers import dispatch_table, registered
 
 PROTOCOL = 5
 
@@ -57,6 +57,11 @@ def dumps(obj: Any, main: MainModule | None = None) -> Payload:
     Raises:
         Exception: what the C pickler raised, if cloudpickle cannot do it either.
     """
+    if main is not None and (main.is_used or registered()):
+        # Once it is known that there are such things, everything is pickled once.
+        watched = _dump_watching(obj, main)
+        if watched is not None:
+            return watched.payload()
     sink = Sink()
     try:
         dump_c(obj, sink, sink.take)
@@ -67,6 +72,7 @@ def dumps(obj: Any, main: MainModule | None = None) -> Payload:
         return by_value.payload()
     if main is not None and sink.mentions(b"__main__"):
         # It may hold functions or classes that are not there under their names.
+        main.is_used = True
         return (_dump_watching(obj, main) or sink).payload()
     return sink.payload()
 
@@ -207,6 +213,8 @@ class MainModule:
     """
 
     def __init__(self, forked: bool) -> None:
+        #: whether anything of it has ever been sent
+        self.is_used = False
         self._module = main = sys.modules.get("__main__")
         #: only what can be asked for, so that nothing else is kept alive
         self._then = (
