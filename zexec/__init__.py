@@ -4,7 +4,8 @@ General layout, from the user down:
   pool, executor   translate the stdlib's interfaces to ``client``; ``result`` and ``imap`` are what their calls return
   views            engines one by one: an extension, loaded when asked for
   client           pickles calls, gives tasks to a hub, settles results
-  hub              accepts tasks, performs what ``core`` decides; hosted by a thread of the client
+  hub              accepts tasks, performs what ``core`` decides; hosted by a thread of the client, or by a process
+  cluster          clients of a hub process: the link to it, and Cluster
   core             every scheduling decision, pure
   engine           the process that runs tasks
   wire, net        bytes <-> messages and objects, shared memory; sockets

@@ -2,7 +2,7 @@
 
 It pickles calls in the caller's thread (so that errors and later changes of the arguments behave as the caller expects),
 gives tasks to its link, and turns outcomes into settled results. The link is a seam: anything that accepts tasks and reports
-outcomes will do; today that is a hub in a thread of this process (``zexec.hub.thread``).
+outcomes will do: a hub in a thread of this process (``zexec.hub.thread``), or one in another (``zexec.cluster.link``).
 
 Threads: outcomes arrive in the link's io thread, which runs no user code. Callbacks run in the callback thread, one after
 the other, and results that have some settle there, right before them. One that blocks delays only other callbacks and those

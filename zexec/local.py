@@ -23,13 +23,6 @@ def pipes(bell: Bell) -> HubChannel:
     return PipeHub(bell.watch, bell.unwatch, bell.want_write)
 
 
-def sockets(bell: Bell) -> HubChannel:
-    """Channels for any engine in this machine, over ZeroMQ."""
-    from zexec.net.sockets import SocketHub
-
-    return SocketHub(None, bell.watch, bell.unwatch)
-
-
 def check_policies(on_engine_death: str, max_memory: int | None) -> None:
     """Refuse what a user cannot mean.
 

@@ -3,8 +3,8 @@
 Each engine has two channels to its hub, named by a letter: T for tasks and results, used by the engine's main thread, and C
 for control, used by its io thread. A channel frames, sends and receives; it decides nothing.
 
-  zexec.net.pipes     for engines that are children of the hub's process
-  zexec.net.sockets   ZeroMQ, for all others
+  zexec.net.pipes          for engines that are children of the hub's process
+  zexec.net.doors, lines   ZeroMQ, for all others: the hub's roster and the engine's lines
 """
 
 from __future__ import annotations
