@@ -54,6 +54,9 @@ def test_other_clients_see_them(client: zexec.Client) -> None:
     result.get(40)
     with zexec.Pool(cluster="asked") as other:
         assert other.client.hub_history() == result.msg_ids
+        assert other.client.result_status(result.msg_ids) == {"completed": result.msg_ids, "pending": []}
+        with pytest.raises(KeyError, match="nothing is known"):
+            other.client.result_status("12345")
         other.client.purge_hub_results(result.msg_ids)
         assert client.hub_history() == []
     other.join()
@@ -88,6 +91,9 @@ def test_what_is_open_is_not_purged(client: zexec.Client, tmp_path: Path) -> Non
     with pytest.raises(ClusterError, match="not ended"):
         client.purge_hub_results(result.msg_ids)
     assert client.db_query({"status": None}, "status") == [{"msg_id": result.msg_ids[0], "status": None}]
+    with zexec.Pool(cluster="asked") as other:
+        assert other.client.result_status(result.msg_ids) == {"completed": [], "pending": result.msg_ids}
+    other.join()
     gate.touch()
     assert result.get(40) == 2
 

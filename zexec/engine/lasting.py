@@ -82,6 +82,8 @@ class Lasting:
         self._next = 0
         #: the newest task with a time-out that has started
         self._running = -1
+        #: the main thread has seen its line end; perhaps the other never stood, and then nobody would say so
+        self.lost = False
         #: nobody is to look for the hub any more
         self.given_up = False
 
@@ -174,6 +176,7 @@ class Lasting:
                 line.send(Started(self._running))
             if self._kept:
                 line.send(Results(list(self._kept.values())))
+            self.lost = False
             self.tasks.adopt(line)
             self.control.adopt(control)
             self._lock.notify_all()
@@ -236,8 +239,10 @@ class _TaskChannel:
             try:
                 message = _next(line)
             except EOFError:
-                # The io thread sees it as well, and looks for the hub.
-                owner.wait_for_line(line) if self.line is line else None
+                with owner.lock:
+                    owner.lost = owner.lost or self.line is line
+                # The io thread looks for the hub.
+                owner.wait_for_line(line)
                 continue
             with owner.lock:
                 if self.line is line and owner.incoming(message):
@@ -293,6 +298,8 @@ class _ControlChannel:
     def receive_all(self) -> Iterable[Any]:
         owner = self._owner
         try:
+            if owner.lost:
+                raise EOFError
             for message in self._line.receive_all():
                 with owner.lock:
                     wanted = owner.incoming(message)
@@ -305,7 +312,7 @@ class _ControlChannel:
         return self._epoll.fileno()
 
     def pending(self) -> bool:
-        return self._line.pending()
+        return self._owner.lost or self._line.pending()
 
     def close(self) -> None:
         self._line.close()

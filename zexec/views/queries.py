@@ -73,9 +73,23 @@ class Queries:
         return status if not isinstance(targets, int) else status[chosen[0]]
 
     def result_status(self, jobs: Jobs, status_only: bool = True) -> dict[str, Any]:
-        """Which tasks have ended: ids under ``completed`` and ``pending``; unless ``status_only`` what they gave, by id."""
+        """Which tasks have ended: ids under ``completed`` and ``pending``; unless ``status_only`` what they gave, by id.
+
+        In a cluster also of other clients' tasks; what those gave is had by ``get_result``.
+
+        Raises:
+            KeyError: the hub of the cluster knows nothing of one of them.
+        """
         ids = self._ids_of(jobs)
         outstanding = self.outstanding
+        mine, ask = set(self.history), self._connection.ask
+        others = [msg_id for msg_id in ids if msg_id not in mine]
+        if ask is not None and others:
+            ends = {str(id): status for id, status in ask("ends", list(map(int, others)))}
+            unknown = [msg_id for msg_id in others if msg_id not in ends]
+            if unknown:
+                raise KeyError(f"nothing is known of task {unknown[0]!r}")
+            outstanding |= {msg_id for msg_id in others if ends[msg_id] is None}
         pending = [msg_id for msg_id in ids if msg_id in outstanding]
         completed = [msg_id for msg_id in ids if msg_id not in outstanding]
         content: dict[str, Any] = {"pending": pending, "completed": completed}
