@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 from collections.abc import Iterator
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 import zexec
 from tests.helpers import data
-from zexec.wire.arena import doors, memory
+from zexec.wire.arena import doors, memory, owner
 
 N = 200_000
 
@@ -134,6 +136,22 @@ def test_the_arena_goes_with_the_last_that_needs_it(nothing_left: object) -> Non
         assert pool.apply(data.total, (a,)) == 0
     pool.join()
     del a
+
+
+def test_what_is_idle_is_given_back(monkeypatch: pytest.MonkeyPatch, nothing_left: object) -> None:
+    """By a pool that has nothing to do, and by its engines."""
+    monkeypatch.setattr(owner, "KEEP", 0.1)
+    with zexec.Pool(1, context=multiprocessing.get_context("fork")) as pool:
+        pool.apply(data.doubled, (np.ones(N),))
+        arena = doors.arena()
+        assert arena is not None
+        assert arena.peak > 0
+        until = monotonic() + 30
+        while (arena.taken or pool.apply(data.arena_state)[0]) and monotonic() < until:
+            sleep(0.05)
+        assert (arena.taken, pool.apply(data.arena_state)) == (0, (0, 0))
+        assert pool.apply(data.doubled, (np.ones(N),))[0] == 2
+    pool.join()
 
 
 # -- when it was sent --------------------------------------------------------------------------------------------------

@@ -338,13 +338,13 @@ class Arena:
             self._trim_due = now + KEEP / 4
         return self._trim_due if self.taken else None
 
-    def trim(self, idle: float = KEEP) -> None:
-        """Give back what has been free for ``idle`` seconds."""
+    def trim(self, idle: float | None = None) -> None:
+        """Give back what has been free for ``idle`` seconds; by default as long as free extents are kept."""
         RELEASES.drain()
         with RELEASES.lock:
             if self._table is not None and os.getpid() == self.pid:
                 self._reclaim()
-                self._trim(self.taken, monotonic() - idle)
+                self._trim(self.taken, monotonic() - (KEEP if idle is None else idle))
         RELEASES.drain()
 
     def _trim(self, wanted: int, before: float | None) -> None:
