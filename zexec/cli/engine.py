@@ -29,10 +29,10 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     from zexec.engine.joined import join
     from zexec.errors import ClusterError
-    from zexec.net.cards import ENGINE, find
+    from zexec.net.cards import ENGINE, again, find
 
     try:
-        join(find(options.connect, ENGINE), patience=options.patience, find=lambda: find(options.connect, ENGINE))
+        join(find(options.connect, ENGINE), patience=options.patience, find=lambda: again(options.connect, ENGINE))
     except ClusterError as e:
         print(f"zexec engine: {e}", file=sys.stderr)
         return 1

@@ -44,13 +44,13 @@ def join(
     card: Card,
     environment: Mapping[str, str] = os.environ,
     patience: float = PATIENCE,
-    find: Callable[[], Card] | None = None,
+    find: Callable[[], Card | None] | None = None,
 ) -> None:
     """Be an engine of a cluster. Returns when it is over.
 
     Args:
         card: the cluster's.
-        find: looks the card up again, when the hub has ended and may come back.
+        find: looks the card up again, when the hub has ended and may come back; None: it was stopped, and will not.
         environment: where whoever started this process has put what it should know.
         patience: seconds that the hub may take to answer.
 

@@ -52,14 +52,14 @@ class Lasting:
 
     Args:
         register: makes what an engine says when it comes.
-        find: looks up where the hub is now.
+        find: looks up where the hub is now; None: it was stopped, and will not come back.
         line, name, welcome: how it came at first.
     """
 
     def __init__(
         self,
         register: Callable[[], Register],
-        find: Callable[[], Card],
+        find: Callable[[], Card | None],
         line: Line,
         card: Card,
         name: bytes,
@@ -134,7 +134,10 @@ class Lasting:
         until = monotonic() + away()
         while not self.given_up:
             try:
-                if self._rejoin(self._find()):
+                card = self._find()
+                if card is None:
+                    break
+                if self._rejoin(card):
                     return
             except (ClusterError, EOFError):
                 pass

@@ -211,6 +211,17 @@ def find(cluster: str | os.PathLike[str], role: str) -> Card:
     return card
 
 
+def again(cluster: str | os.PathLike[str], role: str) -> Card | None:
+    """As ``find``, for a hub that may come back. None: it was stopped. One that was killed leaves its card behind.
+
+    Raises:
+        ClusterError: it has not come back.
+    """
+    text = os.fspath(cluster)
+    path = Path(text) if os.sep in text or text.endswith(".json") else folder_of(text) / f"{role}.json"
+    return find(cluster, role) if path.exists() else None
+
+
 def sweep(folder: Path) -> None:
     """Remove a cluster's cards and sockets; what it has stored stays."""
     for role in (CLIENT, ENGINE, HUB):
