@@ -58,6 +58,7 @@ def under(name: str, packages: set[str]) -> bool:
 
 FACE = {
     "zexec.arrays",
+    "zexec.callbacks",
     "zexec.client",
     "zexec.cluster",
     "zexec.dependency",

@@ -16,10 +16,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any, Protocol
 
+from zexec.callbacks import Callbacks
 from zexec.core.dependencies import End, Needs
 from zexec.core.events import (
     Broke,
@@ -156,9 +155,8 @@ class Client:
         #: whom to keep alive while tasks are open, as the stdlib's results keep their pool
         self._owner: Callable[[], Any] = _nobody
         self._kept: Any = None
-        self._calls: SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
-        self._caller: threading.Thread | None = None
-        self._caller_gate = threading.Lock()
+        #: what users want called when results are there, and the thread that does it
+        self.callbacks = Callbacks()
         #: runs tasks that this process waits for, where it is an engine of the cluster that is to run them
         self.helper: Helper | None = None
 
@@ -222,9 +220,8 @@ class Client:
         """Wait until all has ended: tasks, engines, callbacks, threads."""
         self.check_owned()
         self._link.join(timeout)
-        caller = self._caller
-        if caller is not None and caller is not threading.current_thread() and self._link.over.is_set():
-            caller.join(timeout)
+        if self._link.over.is_set():
+            self.callbacks.join(timeout)
 
     def detach(self) -> None:
         """Leave a cluster with tasks open: they go on, and whoever knows their ids gets their results.
@@ -568,7 +565,7 @@ class Client:
         """What it waits for and why, in words: its own state, the hub's, and the stacks of its engines."""
         self.check_owned()
         feeders = f", {self._feeders} inputs are being drawn" if self._feeders else ""
-        calls = self._calls.qsize()
+        calls = self.callbacks.waiting
         waiting = f", {calls} callbacks wait for the one that runs" if calls else ""
         head = f"{self.face.name} of process {os.getpid()}: {len(self._open)} tasks are open{feeders}{waiting}"
         return f"{head}\n{self._link.dump()}"
@@ -673,54 +670,7 @@ class Client:
             status = TERMINATED if crash is None else BROKEN
             rest = [(task_id, status, None, crash, -1, 0.0, 0.0) for task_id in self._open]
         self.deliver(rest, [])
-        with self._caller_gate:
-            self._calls.put(None)
-
-    # -- the callback thread -----------------------------------------------------------------------------------------
-
-    def call_soon(self, call: Callable[..., Any], *args: Any) -> None:
-        """Run ``call(*args)`` in the callback thread, which is started when it is first needed."""
-        with self._caller_gate:
-            self._calls.put((call, args))
-            if self._caller is None:
-                self._caller = threading.Thread(target=self._run_calls, name="zexec-callbacks", daemon=True)
-                self._caller.start()
-
-    def in_callback_thread(self) -> bool:
-        """Whether the caller is the callback thread."""
-        return threading.current_thread() is self._caller
-
-    def run_calls(self, until: Callable[[], bool], timeout: float | None) -> None:
-        """In the callback thread, inside a callback that waits: run what stands behind it, until it need not wait any more.
-
-        Returns also when the time is up, or the client has ended.
-        """
-        deadline = None if timeout is None else monotonic() + timeout
-        while not until():
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            try:
-                item = self._calls.get(timeout=left)
-            except Empty:
-                return
-            if item is None:
-                self._calls.put(None)  # the end, for the loop that this is inside of
-                return
-            self._run_call(*item)
-
-    def _run_calls(self) -> None:
-        while True:
-            item = self._calls.get()
-            if item is None:
-                return
-            self._run_call(*item)
-            # Hold nothing while waiting for the next.
-            del item
-
-    def _run_call(self, call: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        try:
-            call(*args)
-        except BaseException:
-            LOGGER.exception("a callback raised")
+        self.callbacks.end()
 
 
 def _nobody() -> None:

@@ -70,6 +70,10 @@ class _Afterwards:
 
     helper = None
 
+    @property
+    def callbacks(self) -> _Afterwards:
+        return self
+
     def check_owned(self) -> None: ...
 
     def is_running(self, result: Any) -> bool:
@@ -79,7 +83,7 @@ class _Afterwards:
 
     def withdraw(self, task_ids: Any) -> None: ...
 
-    def in_callback_thread(self) -> bool:
+    def are_run_here(self) -> bool:
         return False
 
 
@@ -330,11 +334,11 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         callback = self._callback if error is None else self._error_callback
         self._callback = self._error_callback = None
         if callback is not None:
-            self._client.call_soon(self._finish_with, callback, value, error)
+            self._client.callbacks.soon(self._finish_with, callback, value, error)
         elif self._callbacks:
             # In the callback thread, which wakes the waiters and runs the callbacks right after, as the stdlib's manager
             # thread does: programs count on both to happen almost at once.
-            self._client.call_soon(self._settle, FINISHED, value, error)
+            self._client.callbacks.soon(self._settle, FINISHED, value, error)
         else:
             self._settle(FINISHED, value, error)
 
@@ -374,12 +378,12 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             for lock in locks:
                 lock.release()
         if callbacks:
-            here = self._client.in_callback_thread()
+            here = self._client.callbacks.are_run_here()
             for fn in callbacks:
                 if here:
                     self._call_back(fn)
                 else:
-                    self._client.call_soon(self._call_back, fn)
+                    self._client.callbacks.soon(self._call_back, fn)
         self._client = _AFTERWARDS
 
     def _call_back(self, fn: Callable[[Any], Any]) -> None:
@@ -393,10 +397,10 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             return self._state_ is not PENDING
         client = self._client
         client.check_owned()
-        if client.in_callback_thread():
+        if client.callbacks.are_run_here():
             # What settles this may stand in the queue behind the callback that waits here.
             self.add_done_callback(_nothing)
-            client.run_calls(self.done, timeout)
+            client.callbacks.run(self.done, timeout)
             if self._state_ is not PENDING or timeout is not None:
                 return self._state_ is not PENDING
         if client.helper is not None and timeout is None:

@@ -144,7 +144,7 @@ class StreamedOutput(AbstractContextManager[None]):
 
     def _soon(self) -> None:
         # In the io thread, which must not wait for a terminal.
-        self._result._connection.call_soon(self._show)
+        self._result._connection.callbacks.soon(self._show)
 
     def _show(self) -> None:
         with self._lock:
