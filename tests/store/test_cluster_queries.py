@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +15,17 @@ from tests.cluster.conftest import home  # noqa: F401  # a fixture by its name
 from zexec.errors import ClusterError
 
 
+def weigh(big: Any, x: int) -> int:
+    return int(big.sum()) + x
+
+
 def fail(x: int) -> None:
     raise ValueError(x)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def client(request: pytest.FixtureRequest, home: Path) -> Iterator[zexec.Client]:  # noqa: F811
-    with zexec.Cluster(2, name="asked", options=["--store", request.param]) as cluster:
+    with zexec.Cluster(2, name="asked", store=request.param) as cluster:
         cluster.wait_for_engines(2, 40)
         with zexec.Pool(cluster="asked") as pool:
             yield pool.client
@@ -123,3 +129,11 @@ def test_a_task_that_failed_fails_again(client: zexec.Client) -> None:
     failed = client.load_balanced_view().apply_async(fail, 3)
     assert isinstance(failed.exception(40), zexec.RemoteError)
     assert isinstance(client.resubmit(failed).exception(40), zexec.RemoteError)
+
+
+def test_a_function_with_large_data_in_it(client: zexec.Client) -> None:
+    numpy = pytest.importorskip("numpy")
+    big = numpy.ones(100_000)
+    view = client.load_balanced_view()
+    assert view.map_sync(functools.partial(weigh, big), [1, 2, 3]) == [100_001, 100_002, 100_003]
+    assert view.apply(functools.partial(weigh, big), 5).get(40) == 100_005

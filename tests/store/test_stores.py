@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 
 from tests.helpers.records import DOUBLE, fill, outcome, task, when
-from zexec.messages import CANCELLED, DIED, ERROR, OK, Death, Function
+from zexec.messages import CALL, CANCELLED, DIED, ERROR, OK, Death, Function, Task
 from zexec.records.entry import KEYS, LARGE
+from zexec.wire.pickling import FunctionPickler
 
 #: what IPython's parallel package has in a task's record
 IPYTHON = {
@@ -237,3 +239,15 @@ def test_a_question_that_fails_is_answered_with_why(store: Any) -> None:
 def test_function_is_kept_once(store: Any) -> None:
     fill(store, range(10))
     assert store.entry(3)[1].payload == DOUBLE.payload
+
+
+def test_a_function_with_large_data_in_it(store: Any) -> None:
+    """A partial of an array, for one: it is a bundle of several buffers, as it travels."""
+    numpy = pytest.importorskip("numpy")
+    big = numpy.arange(100_000)
+    function = FunctionPickler(None).of(functools.partial(divmod, big))
+    assert not isinstance(function.payload, bytes)
+    store.accepted([Task(1, function, CALL, b"")], "a")
+    found = store.entry(1)[1]
+    assert (found.name, found.shared, found.digest) == (function.name, function.shared, function.digest)
+    assert numpy.array_equal(found.payload.load().args[0], big)

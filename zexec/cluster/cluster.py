@@ -35,6 +35,7 @@ class Cluster:
         engines: how engines are started: "local" for processes on this machine, "" for not at all.
         listen: addresses, HOST or HOST:PORT, to listen at for engines and clients of other machines, over TCP with CURVE.
         host: the name or address that other machines are to use for this one.
+        store: "memory", or "sqlite": the hub may be killed, and goes on when it is started again under this name.
         daemon: it goes on when this process ends; ended by ``stop``, or by ``zexec stop``.
         options: more for ``zexec hub``, as on its command line.
 
@@ -51,6 +52,7 @@ class Cluster:
         engines: str = "local",
         listen: str | Iterable[str] = (),
         host: str = "",
+        store: str = "memory",
         daemon: bool = False,
         options: Iterable[str] = (),
     ) -> None:
@@ -60,6 +62,8 @@ class Cluster:
             raise ValueError(f"n must be a number of engines, 0 or more, not {n!r}")
         if maximum is not None and maximum < n:
             raise ValueError(f"maximum must be at least n: {maximum} < {n}")
+        if store not in ("memory", "sqlite"):
+            raise ValueError(f"store must be 'memory' or 'sqlite', not {store!r}")
         self.name = name or f"{os.getpid()}-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
@@ -68,6 +72,8 @@ class Cluster:
             arguments += ["--max", str(maximum)]
         for where in [listen] if isinstance(listen, str) else listen:
             arguments += ["--listen", where]
+        if store != "memory":
+            arguments += ["--store", store]
         if host:
             arguments += ["--host", host]
         self._start(arguments + list(options), daemon)

@@ -37,7 +37,7 @@ CREATE INDEX open_tasks ON tasks (id) WHERE status IS NULL;
 CREATE INDEX by_time ON tasks (submitted);
 CREATE TABLE pieces (task INTEGER, side INTEGER, buffer INTEGER, piece INTEGER, data BLOB,
     PRIMARY KEY (task, side, buffer, piece)) WITHOUT ROWID;
-CREATE TABLE functions (digest BLOB PRIMARY KEY, name TEXT, shared INTEGER, payload BLOB);
+CREATE TABLE functions (digest BLOB PRIMARY KEY, name TEXT, flags INTEGER, payload BLOB);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT)
 """
 

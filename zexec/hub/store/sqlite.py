@@ -50,6 +50,7 @@ from zexec.records.entry import (
 from zexec.records.plain import dump_plain, load_plain
 from zexec.records.query import Query, keys_of, matcher
 from zexec.wire.bundles import Bundle
+from zexec.wire.stream import Assembler, pack
 
 LOGGER = logging.getLogger("zexec")
 T = TypeVar("T")
@@ -72,7 +73,9 @@ _SETTLED = (
     "status = ?, detail = ?, started = ?, seconds = ?, completed = ?, result = ? WHERE id = ? AND status IS NULL"
 )
 _RESUBMITTED = "UPDATE tasks SET resubmitted = ? WHERE id = ?"
-_FUNCTION = "INSERT OR IGNORE INTO functions (digest, name, shared, payload) VALUES (?, ?, ?, ?)"
+#: Flags of a function.
+SHARED, BUNDLE = 1, 2
+_FUNCTION = "INSERT OR IGNORE INTO functions (digest, name, flags, payload) VALUES (?, ?, ?, ?)"
 _PIECE = "INSERT OR REPLACE INTO pieces (task, side, buffer, piece, data) VALUES (?, ?, ?, ?, ?)"
 _FACT = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
 
@@ -447,7 +450,10 @@ def _lock(path: Path) -> int:
 
 def _write_bulk(db: sqlite3.Connection, bulk: _Bulk) -> None:
     for f in bulk.functions.values():
-        db.execute(_FUNCTION, (f.digest, f.name, f.shared, bytes(f.payload)))
+        # One with large data in it is a bundle, of several buffers.
+        whole = type(f.payload) is Bundle
+        payload = b"".join(pack([bytes(each) for each in buffers_of(f.payload)])) if whole else bytes(f.payload)
+        db.execute(_FUNCTION, (f.digest, f.name, SHARED * f.shared | BUNDLE * whole, payload))
     db.executemany(_PIECE, _pieces_of((entry.id, 0, entry.payload) for entry in bulk.entries.values()))
     db.executemany(_INSERT, map(_row, bulk.entries.values()))
     db.executemany(_SENT, ((*sent, id) for id, sent in bulk.sent.items() if id not in bulk.settled))
@@ -546,8 +552,12 @@ def _collect(db: sqlite3.Connection, id: int, side: int) -> Any:
 
 
 def _function(db: sqlite3.Connection, digest: bytes) -> Function:
-    row = db.execute("SELECT payload, name, shared FROM functions WHERE digest = ?", (digest,)).fetchone()
-    return Function(digest, row[0], row[1], bool(row[2]))
+    row = db.execute("SELECT payload, name, flags FROM functions WHERE digest = ?", (digest,)).fetchone()
+    payload, name, flags = row
+    if flags & BUNDLE:
+        (buffers,) = Assembler().feed(payload)
+        payload = joined(buffers)
+    return Function(digest, payload, name, bool(flags & SHARED))
 
 
 def _find_ends(db: sqlite3.Connection, one: Restored) -> None:
