@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
+import numpy
 import pytest
 
 import zexec
@@ -57,3 +58,28 @@ def test_engines_and_the_hub_are_shut_down(cluster: zexec.Cluster) -> None:
     with pytest.raises(RuntimeError):
         client.direct_view().apply_sync(os.getpid)
     cluster.stop()
+
+
+def test_names_are_there_again_on_an_engine_that_takes_anothers_place(cluster: zexec.Cluster) -> None:
+    with zexec.Client(cluster) as client:
+        client.wait_for_engines(2, timeout=30)
+        view = client[:]
+        view.block = True
+        view.push({"a": 1, "big": numpy.arange(100_000)})
+        view["a"] = "new"
+        view["gone"] = 1
+        del view["gone"]
+        pids = view.apply(os.getpid)
+        client.send_signal("SIGKILL", 0)
+        assert tasks.until(lambda: len(client) == 2 and client[0].apply_sync(os.getpid) != pids[0])
+        assert view["a"] == ["new", "new"]
+        assert [big.sum() for big in view["big"]] == [numpy.arange(100_000).sum()] * 2
+        with pytest.raises(zexec.RemoteError, match="NameError"):
+            client[0]["gone"]
+    # Not for those who come after the client that wanted it.
+    with zexec.Client(cluster) as other:
+        pid = other[1].apply_sync(os.getpid)
+        other.send_signal("SIGKILL", 1)
+        assert tasks.until(lambda: len(other) == 2 and other[1].apply_sync(os.getpid) != pid)
+        with pytest.raises(zexec.RemoteError, match="NameError"):
+            other[1]["a"]

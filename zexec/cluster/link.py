@@ -233,7 +233,8 @@ class RemoteLink:
         self._ring()
 
     def remember(self, place: int, key: int, task: Task | None) -> None:
-        """Nothing yet: what is to be done again on replacements is not told to a hub of another process."""
+        self._inbox.append(ev.Remembered(place, key, task))
+        self._ring()
 
     def signal(self, ids: Iterable[int], number: int) -> None:
         self.ask("signal", [list(ids), number])
@@ -364,7 +365,7 @@ class RemoteLink:
                     new.append(packed)
             assert packed is not None
             task.function = packed
-        if self.greeted.durable:
+        if self.greeted.durable and not (needs and "place" in needs):
             self._kept.update((task.id, (task, needs)) for task in tasks)
         if tasks:
             self._line.send(Submit(tasks, new, needs))
@@ -382,6 +383,13 @@ class RemoteLink:
             needs = plain_needs(item.needs)
             needs["ended"] = [[id, *end] for id, end in item.ended.items()]
             self._send_tasks([item.task], needs)
+        elif kind is ev.Remembered:
+            if item.task is None:
+                line.send(Ask(0, "forget", [item.place, item.key]))
+            else:
+                # Any id of ours: the hub takes it for no task that somebody waits for.
+                item.task.id = self.greeted.client << CLIENT_BITS
+                self._send_tasks([item.task], {"place": item.place, "key": item.key})
         elif kind is ev.ParentEnded:
             line.send(Ended(item.task_id, *item.end))
         elif kind is ev.Drain:

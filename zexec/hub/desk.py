@@ -62,6 +62,8 @@ class Visitor:
         #: ids of its tasks that have not ended
         self.open: set[int] = set()
         self.submitted = 0
+        #: places and keys of what those who take the places are to run first
+        self.remembered: set[tuple[int, int]] = set()
         #: it has left and will come back for what it has left here
         self.detached = False
 
@@ -196,6 +198,9 @@ class Desk:
             functions[function.digest] = function
         number, open_ = visitor.number, visitor.open
         tasks = message.tasks
+        if message.needs is not None and "place" in message.needs:
+            self._on_remember(visitor, message)
+            return
         for task in tasks:
             known = functions.get(task.function.digest)
             if task.id >> CLIENT_BITS != number or task.id in open_ or known is None:
@@ -215,6 +220,23 @@ class Desk:
         for task in tasks:
             self._inbox.append(ev.SubmittedAfter(task, needs, ended))
 
+    def _on_remember(self, visitor: Visitor, message: Submit) -> None:
+        """What whoever takes a place is to run before all else, for as long as this client is here."""
+        try:
+            place, key = int(message.needs["place"]), int(message.needs["key"])
+            (task,) = message.tasks
+            task.function = visitor.functions[task.function.digest]
+        except Exception:
+            self._throw_out(visitor, "it wants something remembered that cannot be")
+            return
+        visitor.remembered.add((place, key))
+        self._inbox.append(ev.Remembered(place, key << CLIENT_BITS | visitor.number, task))
+
+    def _forget(self, visitor: Visitor, place: int, key: int) -> None:
+        if (place, key) in visitor.remembered:
+            visitor.remembered.discard((place, key))
+            self._inbox.append(ev.Remembered(place, key << CLIENT_BITS | visitor.number, None))
+
     def _on_cancel(self, visitor: Visitor, message: Cancel) -> None:
         for id in message.ids:
             if id in visitor.open:
@@ -233,6 +255,10 @@ class Desk:
         try:
             if message.what == "fetch":
                 value: Any = self._fetch(visitor, [int(id) for id in message.args])
+            elif message.what == "forget":
+                place, key = message.args
+                value = None
+                self._forget(visitor, int(place), int(key))
             elif message.what == "resubmit":
                 value = self._resubmit(visitor, message.args)
             elif message.what == "resume":
@@ -279,6 +305,8 @@ class Desk:
         visitor.address = None
         if visitor.detached:
             return
+        for place, key in list(visitor.remembered):
+            self._forget(visitor, place, key)
         if why and visitor.open:
             self._note(
                 f"client {visitor.name!r} (process {visitor.peer.pid} on {visitor.peer.host}) has left {len(visitor.open)} tasks:"
