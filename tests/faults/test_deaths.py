@@ -21,6 +21,7 @@ def kill_some(pool: zexec.Pool, rng: random.Random, done: Any, pause: float, mos
     killed: set[int] = set()
     while len(killed) < most and not done():
         engines = [process.pid for process in pool._pool]
+        assert pool._client.broken is None
         if engines:
             pid = rng.choice(engines)
             try:
@@ -30,6 +31,20 @@ def kill_some(pool: zexec.Pool, rng: random.Random, done: Any, pause: float, mos
             killed.add(pid)
         sleep(rng.random() * pause)
     return killed
+
+
+def kill_another(pool: zexec.Pool, rng: random.Random, killed: set[int]) -> int:
+    """SIGKILL an engine that has not been killed before; its pid."""
+    engines: list[int] = []
+
+    def are_there() -> bool:
+        engines[:] = [process.pid for process in pool._pool if process.pid not in killed]
+        return bool(engines)
+
+    assert tasks.until(are_there)
+    pid = rng.choice(engines)
+    os.kill(pid, signal.SIGKILL)
+    return pid
 
 
 def test_each_task_runs_once_and_only_those_that_ran_fail(fork: Host, flag: Flag) -> None:
@@ -71,12 +86,15 @@ def test_a_thousand_deaths_during_a_hundred_thousand_tasks(fork: Host, retries: 
     submit = pool.options(retries=retries).apply_async
     results: list[zexec.AsyncResult] = []
     killed: set[int] = set()
-    while len(killed) < 1000 or len(results) < 100_000:
-        missing = 1000 - len(killed)
-        if len(results) < 100_000:
-            results += [submit(tasks.echo_one, (i,)) for i in range(len(results), len(results) + 100)]
-            missing = 1
-        killed |= kill_some(pool, rng, lambda: False, 0.0, min(1, missing))
+    oldest = 0
+    while len(killed) < 1000:
+        results += [submit(tasks.echo_one, (i,)) for i in range(len(results), len(results) + 100)]
+        killed.add(kill_another(pool, rng, killed))
+        # Not the next before something has come of these: who kills engines as fast as they start breaks the pool in the end.
+        results[oldest].exception(60)
+        while oldest < len(results) - 1 and results[oldest].ready():
+            oldest += 1
+    assert len(results) == 100_000
     failed = check(results, killed)
     assert len(killed) == 1000
     if retries:
