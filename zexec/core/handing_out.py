@@ -93,12 +93,16 @@ def _fill(s: State, engine: Engine, queue: ReadyQueue, share: int, batches: Batc
     expect = s.costs.expect
     held, serial, seq, load = engine.held, engine.serial, engine.next_seq, engine.load
     left, leftovers = share, 0
+    function, size, cost = None, 0, 0.0  # of the task before: nearly always those of the next one, too
     while left and level:
         task = level.popleft()
         if task.state is not WAITING:
             leftovers += 1
             continue
-        task.cost = cost = expect(task.function.digest, task.size)
+        if task.function is not function or task.size != size:
+            function, size = task.function, task.size
+            cost = expect(function.digest, size)
+        task.cost = cost
         task.state = SENT
         task.engine = serial
         task.seq = seq
