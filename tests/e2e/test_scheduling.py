@@ -142,6 +142,23 @@ def test_cancel_by_force_of_one_that_does_not_react(pool: zexec.Pool) -> None:
     assert pool.map(tasks.double, [1, 2]) == [2, 4]
 
 
+def test_cancel_by_force_while_arguments_are_unpickled(pool: zexec.Pool, flag: Any) -> None:
+    """The interrupt is not lost: it comes when the call has begun, and no engine has to be replaced."""
+    from threading import Thread
+
+    pids = {w.pid for w in pool._pool}
+    r = pool.apply_async(tasks.nap_long, (tasks.SlowToArrive(flag("started"), flag("release")),))
+    assert tasks.until(lambda: tasks.lines(flag("started")))
+    thread = Thread(target=r.cancel, kwargs={"running": True})
+    thread.start()
+    scheduler = pool._client._link.hub.scheduler
+    assert tasks.until(lambda: "was told to stop" in scheduler.explain(r._task_id))
+    tasks.touch(flag("release"))
+    thread.join(20)
+    assert r.cancelled()
+    assert {w.pid for w in pool._pool} == pids
+
+
 def test_cancel_while_a_callback_runs_does_not_wait(pool: zexec.Pool) -> None:
     import threading
     from time import monotonic

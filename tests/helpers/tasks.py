@@ -360,3 +360,19 @@ def first_waits(first: str, release: str) -> None:
 def add_to_value(x: int) -> None:
     with state.get_lock():
         state.value += x
+
+
+class SlowToArrive:
+    """Says so when it is unpickled, and takes until it is told to go on."""
+
+    def __init__(self, started: str, release: str) -> None:
+        self.where = started, release
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        started, release = state["where"]
+        append(started, str(os.getpid()))
+        wait_for(release)
+
+
+def nap_long(what: Any) -> None:
+    sleep(60)

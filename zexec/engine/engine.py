@@ -74,6 +74,8 @@ TICK, IDLE = 0.002, 1.0
 SAY = 0.02
 #: Ticks without anything to send after which the io thread goes back to sleep.
 QUIET = 25
+#: Ticks for which a task that is to be interrupted may take to begin: the hub replaces the engine after a second.
+NUDGES = 600
 
 
 @dataclass
@@ -117,6 +119,8 @@ class Engine:
         self._revoked: set[int] = set()
         #: number of the task that is to be interrupted
         self._interrupting: int | None = None
+        #: ticks for which the io thread goes on to look whether that task can be interrupted by now
+        self._nudges = 0
         #: number of the task that somebody has sent an interrupt
         self._signalled: int | None = None
         #: what a task that runs has said, its number, and when it began to; the io thread tells it on the way
@@ -284,12 +288,14 @@ class Engine:
             bell.watch(sentinel)
         quiet = 0
         while not self._leaving:
-            ready = bell.wait(0 if control.pending() else TICK if self._ticking else IDLE)
+            ready = bell.wait(0 if control.pending() else TICK if self._ticking or self._nudges else IDLE)
             if sentinel in ready or self._is_orphan():
                 raise EOFError
             if channel in ready or control.pending():
                 for message in control.receive_all():
                     self._obey(message, control)
+            if self._nudges:
+                self._nudge()
             if self._ticking:
                 quiet = self._tick(quiet, control)
             else:
@@ -329,14 +335,25 @@ class Engine:
             os._exit(1)
         elif type(message) is Interrupt:
             self._interrupting = message.seq
-            if message.seq == self._started:
-                signal.pthread_kill(self._main_ident, signal.SIGINT)
+            self._nudges = NUDGES
         elif type(message) is Signal:
             if message.number == signal.SIGINT:
                 self._signalled = self._started
                 signal.pthread_kill(self._main_ident, signal.SIGINT)
             else:
                 os.kill(os.getpid(), message.number)
+
+    def _nudge(self) -> None:
+        """Interrupt the task that is to be: once, and not before its call has begun. While the main thread still unpickles
+        the arguments, a signal would be for nobody."""
+        seq = self._interrupting
+        if seq is None or self._started > seq:
+            self._nudges = 0
+        elif self._started == seq and self.runner.in_task:
+            self._nudges = 0
+            signal.pthread_kill(self._main_ident, signal.SIGINT)
+        else:
+            self._nudges -= 1
 
     def _is_orphan(self) -> bool:
         return self.spec.parent is not None and os.getppid() != self.spec.parent
