@@ -252,3 +252,10 @@ def test_engines_started_by_hand(start: Start, way: dict[str, Any]) -> None:
             if engine.poll() is None:
                 engine.kill()
                 engine.wait()
+
+
+def test_a_hub_that_does_not_come_up(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up, and ended."""
+    monkeypatch.setattr("zexec.cluster.cluster.START", 0.01)
+    with pytest.raises(zexec.ClusterError, match="has not come up within"):
+        zexec.Cluster(1)

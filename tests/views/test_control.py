@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -138,3 +139,14 @@ def test_a_pool_whose_engines_were_all_named_ends(pool: zexec.Pool) -> None:
     client[:].shutdown()
     with pytest.raises(ValueError, match="not running"):
         pool.apply(tasks.pid)
+
+
+def test_an_interrupt_while_arguments_are_unpickled(pool: zexec.Pool, flag: Any) -> None:
+    """It is not lost: it comes when the call has begun."""
+    r = pool.apply_async(tasks.nap_long, (tasks.SlowToArrive(flag("started"), flag("release")),))
+    assert tasks.until(lambda: tasks.lines(flag("started")))
+    pool.client.interrupt()
+    assert not r.cancel()  # answered by the engine's thread that has got the interrupt before
+    tasks.touch(flag("release"))
+    with pytest.raises(KeyboardInterrupt):
+        r.get(20)

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterable
+from multiprocessing.connection import wait
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -151,9 +152,14 @@ class Cluster:
                 os.close(lifeline)
             if output is not None:
                 output.close()
-        with os.fdopen(heard) as pipe:
-            why = pipe.read()
+        try:
+            why = _hear(heard, START)
+        finally:
+            os.close(heard)
         if why != "ready":
+            if why is None:
+                self._process.kill()
+                why = f"the hub has not come up within {START} s"
             self._process.wait()
             self._let_go()
             raise ClusterError(why or f"the hub has ended with exit code {self._process.returncode}; see its log")
@@ -288,3 +294,14 @@ def environment() -> dict[str, str]:
 
 
 __all__ = ["Cluster"]
+
+
+def _hear(fd: int, patience: float) -> str | None:
+    """All that is said at the other end of a pipe until it is closed there; None if that takes more than ``patience`` seconds."""
+    said, until = b"", monotonic() + patience
+    while wait([fd], max(0.0, until - monotonic())):
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            return said.decode()
+        said += piece
+    return None

@@ -66,8 +66,6 @@ REMEMBER = 10_000
 LOOK, SOON = 0.1, 2.0
 #: Number of the question which tasks a hub that has come back knows.
 RESUME = -1
-#: Seconds between two looks of a closing link at whether all is over.
-WAIT = 0.5
 
 
 class Remote:

@@ -339,17 +339,17 @@ class Engine:
         elif type(message) is Signal:
             if message.number == signal.SIGINT:
                 self._signalled = self._started
-                signal.pthread_kill(self._main_ident, signal.SIGINT)
+                self._nudges = NUDGES
             else:
                 os.kill(os.getpid(), message.number)
 
     def _nudge(self) -> None:
         """Interrupt the task that is to be: once, and not before its call has begun. While the main thread still unpickles
         the arguments, a signal would be for nobody."""
-        seq = self._interrupting
-        if seq is None or self._started > seq:
+        wanted = [seq for seq in (self._interrupting, self._signalled) if seq is not None and seq >= self._started]
+        if not wanted:
             self._nudges = 0
-        elif self._started == seq and self.runner.in_task:
+        elif self._started in wanted and self.runner.in_task:
             self._nudges = 0
             signal.pthread_kill(self._main_ident, signal.SIGINT)
         else:
