@@ -12,6 +12,7 @@ import zexec
 from tests.helpers import saboteurs, tasks
 from tests.helpers.hosts import Flag, Host
 from tests.helpers.scripts import Scripts
+from zexec.hub.report import describe
 
 
 def dumped(thing: zexec.Pool | zexec.Executor) -> str:
@@ -32,9 +33,28 @@ def test_what_engines_do_and_what_waits_for_them(host: Host, flag: Flag) -> None
         assert f"stacks of engine {id}:" in text
     assert text.count("in wait_for") == 2, "where each is, by faulthandler"
     assert "engine 0 runs it" in text
-    assert "it waits, one of " in text
+    assert "it waits, " in text
     tasks.touch(flag("release"))
     assert [r.get(30) for r in held] == list(range(5))
+
+
+def test_tasks_that_nobody_has_looked_at_count_too(fork: Host, flag: Flag) -> None:
+    """While no engine has room, a submit does not turn the hub."""
+    pool = fork.pool(1)
+    first = pool.apply_async(tasks.hold, (flag("started"), flag("release"), 0))
+    tasks.wait_for(flag("started"))
+    link = pool._client._link
+    link.hungry = False  # type: ignore[attr-defined]
+    with link.lock:  # type: ignore[attr-defined]
+        behind = pool.apply_async(tasks.double, (1,))
+        assert pool._client._link.hub.inbox  # type: ignore[attr-defined]
+        text = describe(link.hub)  # type: ignore[attr-defined]
+        [(_, what)] = link.hub.story(behind._task_id)  # type: ignore[attr-defined]
+    assert "of 2 open tasks 1 are with engines, 1 wait for one" in text
+    assert "it waits, and nobody has looked at it yet" in text
+    assert "not looked at yet" in what
+    tasks.touch(flag("release"))
+    assert (first.get(30), behind.get(30)) == (0, 2)
 
 
 def test_an_engine_that_holds_the_interpreter_shows_its_stack_too(host: Host, flag: Flag) -> None:

@@ -250,6 +250,17 @@ class Hub:
         elif serial in self.launcher.engines:
             self._dying.setdefault(serial, 0.0)
 
+    def unseen(self) -> list[Task]:
+        """Tasks that lie in the inbox: while no engine has room, nobody needs to look at them."""
+        return [item for item in list(self.inbox) if type(item) is Task]
+
+    def story(self, task_id: int) -> list[tuple[float, str]]:
+        """What happened to a task, oldest first: pairs of a time (``time.monotonic()``) and a sentence."""
+        story = self.scheduler.story(task_id)
+        if not story and any(task.id == task_id for task in self.unseen()):
+            return [(monotonic(), "submitted, and not looked at yet, for no engine has room")]
+        return story
+
     def next_deadline(self) -> float | None:
         """When ``turn`` is due, in monotonic seconds, if nothing else happens before."""
         due = self.scheduler.next_deadline()

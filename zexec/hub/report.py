@@ -17,9 +17,10 @@ def describe(hub: Hub) -> str:
     s, now = hub.scheduler, monotonic()
     fleet = s.fleet
     held = sum(len(engine.held) for engine in fleet.engines.values())
+    unseen = hub.unseen()
     lines = [
-        f"{fleet.up} engines are up, {fleet.starting} starting; of {len(s.tasks)} open tasks {held} are with engines,"
-        f" {len(s.ready) + len(s.pinned)} wait for one, {len(s.depending)} for other tasks"
+        f"{fleet.up} engines are up, {fleet.starting} starting; of {len(s.tasks) + len(unseen)} open tasks {held} are with"
+        f" engines, {len(s.ready) + len(s.pinned) + len(unseen)} wait for one, {len(s.depending)} for other tasks"
     ]
     if s.broken is not None:
         lines.append(f"broken: {getattr(s.broken, 'describe', lambda: s.broken)()}")
@@ -29,7 +30,9 @@ def describe(hub: Hub) -> str:
         lines += _of_engine(hub, engine, now)
     waiting = [task for task in s.tasks.values() if task.id in s.depending or task.state == "waiting"][: SOME + 1]
     lines += [f"task {task.id}, {task.function.name}: {s.explain(task.id)}" for task in waiting[:SOME]]
-    if len(waiting) > SOME:
+    asleep = "it waits, and nobody has looked at it yet: no engine has room"
+    lines += [f"{_name(task)}: {asleep}" for task in unseen[: max(0, SOME - len(waiting))]]
+    if len(waiting) + len(unseen) > SOME:
         lines.append("... and more")
     return "\n".join(lines)
 

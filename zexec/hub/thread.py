@@ -138,7 +138,7 @@ class HubThread:
 
     def story(self, task_id: int) -> list[tuple[float, str]]:
         with self.lock:
-            return self.hub.scheduler.story(task_id)
+            return self.hub.story(task_id)
 
     def dump(self) -> str:
         """The hub's state and the engines' stacks, in words."""
