@@ -1,5 +1,7 @@
 """A run of random steps against one pool: calls of all kinds, engines killed, stopped and slowed, cancels. Seeded.
 
+On a cluster with a store its hub is killed as well, and started again some steps later.
+
 The same seed gives the same steps; how they interleave with the engines is the machine's affair. ``python -m tests.faults.chaos
 SEED`` shows the steps of one and runs them.
 """
@@ -17,6 +19,8 @@ from typing import Any
 
 import zexec
 from tests.helpers import saboteurs, tasks
+from zexec.core.invariants import check
+from zexec.map_result import MapResult
 
 STEPS = 60
 #: Seconds within which everything has settled once all engines may go on: a bound against hanging.
@@ -47,10 +51,16 @@ class Chaos:
     Args:
         pool: of two engines or more.
         seed: of the steps.
+        keeper: kills the hub, and starts it again; None: the hub is not to be killed.
     """
 
-    def __init__(self, pool: Any, seed: int) -> None:
+    def __init__(self, pool: Any, seed: int, keeper: Any = None) -> None:
         self.pool = pool
+        self.keeper = keeper
+        #: the hub is dead
+        self.away = False
+        #: the engines that there were when somebody asked last
+        self.pids: list[int] = []
         self.rng = random.Random(seed)
         self.log: list[str] = []
         self.calls: list[Call] = []
@@ -73,11 +83,14 @@ class Chaos:
             (self.cancel, 2),
             (self.pause, 3),
         ]
+        if self.keeper is not None:
+            steps += [(self.kill_hub, 2), (self.start_hub, 3)]
         # Engines that die before one has ever been up break the pool: then it is the start that fails.
         self.pool.apply(tasks.double, (1,))
         for step in self.rng.choices([step for step, _ in steps], [weight for _, weight in steps], k=STEPS):
             self.log.append(step.__name__)
             step()
+        self.start_hub()
         self.go_on()
         self.reckon()
 
@@ -122,8 +135,9 @@ class Chaos:
     # -- what happens to engines -------------------------------------------------------------------------------------
 
     def _some_engine(self) -> int | None:
-        pids = [process.pid for process in self.pool._pool]
-        return self.rng.choice(pids) if pids else None
+        if not self.away:
+            self.pids = [process.pid for process in self.pool._pool]
+        return self.rng.choice(self.pids) if self.pids else None
 
     def _signal(self, pid: int | None, number: int) -> bool:
         try:
@@ -157,14 +171,26 @@ class Chaos:
             self._signal(pid, signal.SIGCONT)
 
     def cancel(self) -> None:
-        # With a stopped engine the word on each would take its time.
-        if self.calls and not self.stopped:
+        # With a stopped engine, or without a hub, the word on each would take its time.
+        if self.calls and not self.stopped and not self.away:
             for call in self.rng.choices(self.calls, k=3):
                 call.errors.add(CancelledError)
                 call.result.cancel(running=self.rng.random() < 0.2)
 
     def pause(self) -> None:
         sleep(self.rng.random() * 0.03)
+
+    # -- what happens to the hub -------------------------------------------------------------------------------------
+
+    def kill_hub(self) -> None:
+        if not self.away:
+            self.keeper.kill_hub()
+            self.away = True
+
+    def start_hub(self) -> None:
+        if self.away:
+            self.keeper.start_hub()
+            self.away = False
 
     # -- in the end --------------------------------------------------------------------------------------------------
 
@@ -193,7 +219,50 @@ class Chaos:
         tasks.until(lambda: all(call.settled for call in self.calls))
         assert {call.settled for call in self.calls} <= {1}
         assert not self.pool._client._open
+        if self.pool._client.ask is None:
+            self._count_here()
+        else:
+            self._count_at_the_hub()
         assert self.pool.map(tasks.double, range(10), 1) == list(range(0, 20, 2))
+
+    def _count_here(self) -> None:
+        link = self.pool._client._link
+        with link.lock:
+            scheduler = link.hub.scheduler
+            check(scheduler)
+            assert not scheduler.tasks
+            assert not any(engine.held for engine in scheduler.fleet.engines.values())
+
+    def _count_at_the_hub(self) -> None:
+        """It has as many as were submitted, none of them is open, and each ended as it did here."""
+        ask = self.pool._client.ask
+        status = ask("status")
+        assert status["tasks"] == {"open": 0, "waiting": 0}
+        (client,) = status["clients"]
+        assert client["open"] == 0
+        ids = {id: call for call in self.calls for id in ids_of(call.result)}
+        assert len(ids) == sum(len(ids_of(call.result)) for call in self.calls)
+        if self.keeper is None:
+            assert client["submitted"] == len(ids) + 1, "the first call is none of these"
+        ends = dict(ask("ends", list(ids)))
+        assert set(ends) == set(ids)
+        for id, call in ids.items():
+            if isinstance(call.result, MapResult):
+                assert ends[id] is not None
+            else:
+                assert ends[id] == how_it_ended(call.result), id
+
+
+def ids_of(result: Any) -> list[int]:
+    return result._ids if isinstance(result, MapResult) else [result._task_id]
+
+
+def how_it_ended(result: zexec.AsyncResult) -> str:
+    if result.cancelled():
+        return "aborted"
+    return {type(None): "ok", zexec.EngineDied: "died", zexec.TimeoutError: "timeout"}.get(
+        type(result.exception()), "error"
+    )
 
 
 def main() -> None:

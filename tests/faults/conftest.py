@@ -16,13 +16,14 @@ from tests.e2e.conftest import (  # noqa: F401  # fixtures by their names
     scripts,
 )
 from tests.helpers import leftovers
-from tests.helpers.hosts import METHODS, ClusterHost, Host
+from tests.helpers.hosts import METHODS, ClusterHost, Host, StoreHost
 
 
 def make(name: str, before: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> Host:
     """One by its name."""
-    if name == "cluster":
-        return ClusterHost(str(Path(before.folder) / "home"), monkeypatch)
+    if name in ("cluster", "store"):
+        cls = ClusterHost if name == "cluster" else StoreHost
+        return cls(str(Path(before.folder) / "home"), monkeypatch)
     return Host(name)
 
 

@@ -65,3 +65,30 @@ class ClusterHost(Host):
 
     def executor(self, max_workers: int = 2, **kwargs: Any) -> zexec.Executor:
         return super().executor(max_workers, cluster=self.cluster(max_workers), **kwargs)
+
+
+class StoreHost(ClusterHost):
+    """On a hub that keeps its tasks in a file: it may be killed, and goes on when it is started again under its name."""
+
+    def __init__(self, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(home, monkeypatch)
+        self.method = "store"
+        self._cluster: Any = None
+        self._engines = 0
+
+    def cluster(self, engines: int) -> zexec.Cluster:
+        self._engines = engines
+        self.start_hub()
+        self._cluster.wait_for_engines(engines, 40)
+        self._last.append(lambda: self._cluster.stop())
+        cluster: zexec.Cluster = self._cluster
+        return cluster
+
+    def kill_hub(self) -> None:
+        """SIGKILL. Its engines and its clients look for the next."""
+        self._cluster._process.kill()
+        self._cluster._process.wait()
+        self._cluster._let_go()
+
+    def start_hub(self) -> None:
+        self._cluster = zexec.Cluster(self._engines, name="kept", store="sqlite")

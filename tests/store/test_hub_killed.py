@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import random
 import shutil
@@ -17,7 +18,9 @@ import pytest
 
 import zexec
 from tests.cluster.conftest import home  # noqa: F401  # a fixture by its name
+from tests.helpers import tasks
 from zexec.errors import BrokenClusterError, EngineDied
+from zexec.hub import keeper
 
 #: Seconds within which anything has to have happened: a bound against hanging, not a measure.
 LONG = 50
@@ -117,6 +120,10 @@ def pool(killed: Killed) -> Iterator[zexec.Pool]:
     pool.join()
 
 
+def status(killed: Killed) -> Any:
+    return killed.cluster.status()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_killed_again_and_again_at_random_moments(killed: Killed, pool: zexec.Pool) -> None:
@@ -148,6 +155,33 @@ def test_a_task_that_runs_meanwhile_goes_on_and_is_claimed(killed: Killed, pool:
     killed.open()
     assert [each.get(LONG) for each in running + waiting] == [0, 2, 4, 6, 8, 10]
     assert killed.runs() == Counter(range(6))
+
+
+def test_killed_while_nothing_is_open(killed: Killed, pool: zexec.Pool) -> None:
+    """The engines come back, and nobody is started in their places."""
+    pids = {process.pid for process in pool._pool}
+    for _ in range(2):
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+        killed.kill()
+        killed.start()
+        killed.cluster.wait_for_engines(2, LONG)
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+        assert {engine["pid"] for engine in killed.cluster.engines()} == pids
+    assert killed.cluster.status()["provider"]["starting"] == 0
+
+
+def test_engines_that_are_known_to_be_gone_are_not_waited_for(killed: Killed, pool: zexec.Pool) -> None:
+    """Of its own machine a hub knows who lives."""
+    pids = {process.pid for process in pool._pool}
+    killed.kill()
+    for pid in pids:
+        engine = psutil.Process(pid)
+        engine.kill()
+        engine.wait(LONG)
+    killed.start()
+    assert tasks.until(lambda: status(killed)["provider"]["starting"] + len(status(killed)["engines"]) == 2)
+    assert status(killed)["up_for"] < keeper.PATIENCE
+    assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
 def test_a_task_that_ends_while_there_is_no_hub(killed: Killed, pool: zexec.Pool) -> None:
@@ -242,3 +276,76 @@ def test_a_hub_that_does_not_come_back(make: Callable[..., Killed], monkeypatch:
             result.get(LONG)
         engine.wait(LONG)
     pool.join()
+
+
+class Deaf:
+    """A hub that takes nothing up any more: what it is told before it is killed is lost."""
+
+    def __init__(self, killed: Killed) -> None:
+        self._killed = killed
+        os.kill(killed.cluster.pid, signal.SIGSTOP)
+
+    def come_back(self) -> None:
+        self._killed.kill()
+        self._killed.start()
+
+
+def in_a_thread(f: Callable[..., Any], *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+    """What will come of a call."""
+    threads = concurrent.futures.ThreadPoolExecutor(1)
+    future = threads.submit(f, *args, **kwargs)
+    threads.shutdown(wait=False)
+    return future
+
+
+def test_a_cancel_that_the_hub_has_not_heard(killed: Killed, pool: zexec.Pool) -> None:
+    results = [pool.apply_async(run, (killed.log, i, killed.gate)) for i in range(4)]
+    killed.wait_for_runs(2)
+    hub = Deaf(killed)
+    cancels = [in_a_thread(result.cancel, running=True) for result in (results[0], results[3])]
+    assert tasks.until(lambda: len(pool._client._cancels) == 2 and not inbox_of(pool))
+    hub.come_back()
+    assert [cancel.result(LONG) for cancel in cancels] == [True, True]
+    assert [result.cancelled() for result in results] == [True, False, False, True]
+    killed.open()
+    assert [result.get(LONG) for result in results[1:3]] == [2, 4]
+
+
+def inbox_of(pool: zexec.Pool) -> Any:
+    """What has not been sent to the hub yet."""
+    return pool._client._link._inbox  # type: ignore[attr-defined]
+
+
+def test_a_question_that_the_hub_has_not_heard(killed: Killed, pool: zexec.Pool) -> None:
+    """It is asked again. An order is not: it may have been carried out."""
+    result = pool.apply_async(run, (killed.log, 0))
+    assert result.get(LONG) == 0
+    ask = pool._client.ask
+    assert ask is not None
+    hub = Deaf(killed)
+    question = in_a_thread(ask, "history", None, LONG)
+    order = in_a_thread(ask, "signal", [[], 1], LONG)
+    assert tasks.until(lambda: len(pool._client._link._questions) == 2 and not inbox_of(pool))  # type: ignore[attr-defined]
+    hub.come_back()
+    assert question.result(LONG) == [str(result._task_id)]
+    with pytest.raises(zexec.ClusterError, match="has ended meanwhile, and may have done it or not"):
+        order.result(LONG)
+
+
+def test_names_that_were_pushed_are_there_in_engines_that_come_later(killed: Killed) -> None:
+    """Their clients remember them, for a hub that comes back as well."""
+    with zexec.Client("killed") as client:
+        view = client[:]
+        view.push({"pushed": 5}, block=True)
+        killed.kill()
+        killed.start()
+        killed.cluster.wait_for_engines(2, LONG)
+        before = {engine["pid"] for engine in killed.cluster.engines()}
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert tasks.until(lambda: len(pids_of(killed)) == 2 and not pids_of(killed) & before)
+        assert view.pull("pushed", block=True) == [5, 5]
+
+
+def pids_of(killed: Killed) -> set[int]:
+    return {engine["pid"] for engine in killed.cluster.engines() if engine["state"] == "up"}

@@ -20,6 +20,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from zexec.cluster.baggage import Baggage
+from zexec.cluster.unheard import Unheard
 from zexec.core import events as ev
 from zexec.errors import ClusterError, ProtocolError
 from zexec.hub.store import plain_needs
@@ -119,10 +120,8 @@ class RemoteLink:
         self._find = find or (lambda: card)
         #: the hub is away, and may come back: nothing is sent
         self._away = False
-        #: tasks that have not ended, and what they wait for, should a hub that comes back not know them
-        self._kept: dict[int, tuple[Task, Any]] = {}
-        #: those of them that were sent to a hub that is gone
-        self._doubtful: set[int] = set()
+        #: what a hub that comes back is told again
+        self._unheard = Unheard()
         self._deliver = deliver
         self._ended = ended
         self._hear = hear
@@ -286,13 +285,16 @@ class RemoteLink:
             number = self._number
             heard: list[Answer] = []
             self._questions[number] = done, heard
-        self._inbox.append(Ask(number, what, args))
+            question = Ask(number, what, args)
+            self._unheard.asked(question)
+            self._inbox.append(question)
         self._ring()
         try:
             if not done.wait(timeout):
                 raise ClusterError(f"{self.describe()} does not answer")
         finally:
             self._questions.pop(number, None)
+            self._unheard.answered(number)
         if not heard:
             raise ClusterError(self._crash or "this client has ended")
         if heard[0].error:
@@ -364,7 +366,7 @@ class RemoteLink:
             assert packed is not None
             task.function = packed
         if self.greeted.durable and not (needs and "place" in needs):
-            self._kept.update((task.id, (task, needs)) for task in tasks)
+            self._unheard.submitted(tasks, needs)
         if tasks:
             self._line.send(Submit(tasks, new, needs))
 
@@ -374,27 +376,27 @@ class RemoteLink:
         if kind is Ask:
             line.send(item)
         elif kind is ev.CancelWanted:
-            line.send(Cancel([item.task_id], item.running))
+            self._cancel([item.task_id], item.running)
         elif kind is ev.CancelWithdrawn:
+            self._unheard.withdrawn(item.task_id)
             line.send(Withdraw([item.task_id]))
         elif kind is ev.SubmittedAfter:
             needs = plain_needs(item.needs)
             needs["ended"] = [[id, *end] for id, end in item.ended.items()]
             self._send_tasks([item.task], needs)
         elif kind is ev.Remembered:
+            self._unheard.remembered(item.place, item.key, item.task)
             if item.task is None:
                 line.send(Ask(0, "forget", [item.place, item.key]))
             else:
-                # Any id of ours: the hub takes it for no task that somebody waits for.
-                item.task.id = self.greeted.client << CLIENT_BITS
-                self._send_tasks([item.task], {"place": item.place, "key": item.key})
+                self._send_rite(item.place, item.key, item.task)
         elif kind is ev.ParentEnded:
             line.send(Ended(item.task_id, *item.end))
         elif kind is ev.Drain:
             line.send(Ask(0, "drain", [[item.id], item.restart]))
         elif kind is ev.CancelAll:
             if self._open:
-                line.send(Cancel(list(self._open)))
+                self._cancel(list(self._open), False)
         elif kind is ev.Closed:
             self._closing = True
         elif kind in (ev.Terminated, ev.Broke):
@@ -405,6 +407,16 @@ class RemoteLink:
                 self._crash = str(item.detail)
         else:
             raise AssertionError(f"a client has nothing to say of {kind.__name__}")
+
+    def _cancel(self, ids: list[int], running: bool) -> None:
+        if self.greeted.durable:
+            self._unheard.cancelled(ids, running, self._open)
+        self._line.send(Cancel(ids, running))
+
+    def _send_rite(self, place: int, key: int, rite: Task) -> None:
+        # Any id of ours: the hub takes it for no task that somebody waits for.
+        rite.id = self.greeted.client << CLIENT_BITS
+        self._send_tasks([rite], {"place": place, "key": key})
 
     # -- the io thread -----------------------------------------------------------------------------------------------
 
@@ -452,8 +464,8 @@ class RemoteLink:
                 self._hear(said)
             if outcomes or refused:
                 self._open.difference_update([outcome[0] for outcome in outcomes])
-                for outcome in outcomes if self._kept else ():
-                    self._kept.pop(outcome[0], None)
+                if self.greeted.durable:
+                    self._unheard.ended(outcomes, refused)
                 self._deliver(outcomes, refused)
             del outcomes, refused, said
             if self._closing and (self._detach or not self._open or self._crash):
@@ -494,8 +506,22 @@ class RemoteLink:
             self._known.clear()
             self._away = False
             # What was submitted meanwhile is in the inbox, and goes after this: it is not to be sent twice.
-            self._doubtful = set(self._kept)
+            self._unheard.doubt()
+            self._ask_again()
             self._inbox.appendleft(Ask(RESUME, "resume", list(self._open)))
+
+    def _ask_again(self) -> None:
+        """Under the lock: what the hub that is gone was asked and has not answered."""
+        fresh = {item.number for item in list(self._inbox) if type(item) is Ask}
+        again = [question for question in self._unheard.questions() if question.number not in fresh]
+        self._inbox.extendleft(again)
+        fresh.update(question.number for question in again)
+        for number, (done, heard) in list(self._questions.items()):
+            if number not in fresh:
+                heard.append(
+                    Answer(number, None, f"{self.describe()} has ended meanwhile, and may have done it or not")
+                )
+                done.set()
 
     def _call_again(self) -> tuple[Line, Greeted]:
         card = self._find()
@@ -516,14 +542,14 @@ class RemoteLink:
             line.close(0)
             raise
 
-    def _submit_again(self, ids: Iterable[int]) -> None:
-        """Under the lock: the hub that has come back does not know these."""
-        again = [self._kept[id] for id in ids if id in self._doubtful and id in self._kept]
-        self._doubtful.clear()
-        self._send_tasks([task for task, needs in again if needs is None])
-        for task, needs in again:
-            if needs is not None:
-                self._send_tasks([task], needs)
+    def _resume(self, ids: Iterable[int]) -> None:
+        """Under the lock: the hub that has come back does not know these tasks, nor what it is not to store."""
+        for tasks, needs in self._unheard.unknown(ids):
+            self._send_tasks(tasks, needs)
+        for place, key, rite in self._unheard.rites():
+            self._send_rite(place, key, rite)
+        for cancel in self._unheard.cancels():
+            self._line.send(cancel)
 
     def _take_in(self, message: Any, outcomes: list[Outcome], refused: list[int], said: list[tuple[int, Any]]) -> None:
         kind = type(message)
@@ -532,7 +558,7 @@ class RemoteLink:
         elif kind is Kept:
             refused += message.ids
         elif kind is Answer and message.number == RESUME:
-            self._submit_again(message.value or ())
+            self._resume(message.value or ())
         elif kind is Answer:
             question = self._questions.get(message.number)
             if question is not None:

@@ -12,6 +12,7 @@ is a passage. It also knows which engines there were in an earlier life of the h
 from __future__ import annotations
 
 import json
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
@@ -21,6 +22,7 @@ from zexec.core import events as ev
 from zexec.hub.hub import Hub
 from zexec.hub.store import Restored, Store, plain_needs
 from zexec.messages import CLIENT_BITS, Death, Outcome, Stored, Task
+from zexec.net import cards
 from zexec.net.channels import CONTROL, HubChannel
 
 #: Numbers of clients are given out in blocks: so one that is given out is never given out again, whatever was written down.
@@ -57,8 +59,10 @@ class Keeper:
         self._going: deque[tuple[int, list[Outcome], list[tuple[int, list[int]]]]] = deque()
         #: engines of an earlier life that are not back, and their places
         self.awaited: dict[str, int] = {}
-        #: the engines that there are, as last noted
-        self._noted: dict[str, int] = {}
+        #: the engines that there are, as last noted: their place, and their process as ``births`` has it
+        self._noted: dict[str, list[Any]] = {}
+        #: of engines whose process is, or was, a child of a hub on this machine: pid, when it was started, which boot
+        self._births: dict[str, list[Any]] = {}
         self._current: Any = None
         self._waiting = False
         self._last_number = int(store.get("clients") or 0)
@@ -71,9 +75,11 @@ class Keeper:
     def reload(self) -> list[Restored]:
         """What there is from an earlier life goes to the scheduler; the tasks of clients that may come back."""
         restored = self.store.reload()
-        self.awaited = json.loads(self.store.get("engines") or "{}") if restored else {}
-        self._noted = dict(self.awaited)
-        if restored:
+        self._noted = json.loads(self.store.get("engines") or "{}")
+        self._births = {uuid: birth for uuid, (_, *birth) in self._noted.items() if birth}
+        # Also if nothing was open: whoever is on the way back need not be replaced.
+        self.awaited = {uuid: place for uuid, (place, *birth) in self._noted.items() if not _has_ended(*birth)}
+        if restored or self.awaited:
             needs = {one.task.id: (one.needs, one.ended) for one in restored if one.needs is not None}
             self._hub.scheduler.handle(
                 monotonic(),
@@ -89,11 +95,12 @@ class Keeper:
 
     def _doom(self, restored: Iterable[Restored]) -> dict[int, Death]:
         why = "it did not come back after the end of its hub"
-        return {
-            one.task.id: Death(self.awaited.get(one.engine_uuid, -1), -1, "?", None, why)
-            for one in restored
-            if one.engine_uuid is not None
-        }
+        doomed = {}
+        for one in restored:
+            if one.engine_uuid is not None:
+                place, pid, *_ = [*self._noted.get(one.engine_uuid, [-1]), -1]
+                doomed[one.task.id] = Death(place, pid, "?" if pid < 0 else socket.gethostname(), None, why)
+        return doomed
 
     def came(self, uuid: str) -> None:
         """An engine is up."""
@@ -106,12 +113,22 @@ class Keeper:
         if not self.lasting or (current is self._current and waiting == self._waiting):
             return
         self._current, self._waiting = current, waiting
-        engines = {member.uuid: id for id, member in current.items()}
+        births = {member.uuid: self._birth(member) for member in current.values()}
+        engines = {member.uuid: [id, *births[member.uuid]] for id, member in current.items()}
         if waiting:
-            engines = {**self.awaited, **engines}
+            engines = {**{uuid: self._noted[uuid] for uuid in self.awaited}, **engines}
+        else:
+            self._births = births
+        self._births.update(births)
         if engines != self._noted:
             self._noted = engines
             self.store.set("engines", json.dumps(engines))
+
+    def _birth(self, member: Any) -> list[Any]:
+        """By what its process will be known to live, if it is on this machine; nothing if it is not known to be."""
+        if member.child is None or member.uuid in self._births:
+            return self._births.get(member.uuid, [])
+        return [member.child.pid, cards.start_of(member.child.pid), cards.this_machine()]
 
     def next_client(self) -> int:
         """A number for a client."""
@@ -195,3 +212,8 @@ class Keeper:
 
     def close(self) -> None:
         self.store.close()
+
+
+def _has_ended(pid: int = -1, started: int = -1, machine: str = "") -> bool:
+    """Whether an engine of an earlier life is known to have ended. Of one on another machine nobody knows."""
+    return pid >= 0 and machine == cards.this_machine() and (started < 0 or cards.start_of(pid) != started)

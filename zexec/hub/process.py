@@ -168,7 +168,7 @@ class HubProcess:
         self.hub.on_sent = keeper.note_sent(names)
         self.hub.claims = claims
         restored = keeper.reload()
-        if restored:
+        if restored or keeper.awaited:
             LOGGER.info("%d tasks of an earlier life; %d engines are awaited", len(restored), len(keeper.awaited))
             self.desk.restore(one.task for one in restored)
 
