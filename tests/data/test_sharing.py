@@ -12,6 +12,7 @@ import pytest
 
 import zexec
 from tests.helpers import data
+from zexec.wire import bundles
 from zexec.wire.arena import doors, memory
 from zexec.wire.arena.owner import Arena
 
@@ -149,6 +150,57 @@ def test_and_so_is_what_an_engine_was_sent(arena: Arena, shared: zexec.Pool) -> 
     back = one["a"]
     np.testing.assert_array_equal(back, np.arange(N))
     assert (one.apply_sync(data.arena_peak), arena.peak) == (0, before)
+
+
+@pytest.mark.parametrize("what", ["nothing", "read", "first", "last", "the same value", "a small part", "a large part"])
+def test_an_argument_that_is_given_back_is_copied_only_where_it_was_written_to(
+    arena: Arena, shared: zexec.Pool, what: str
+) -> None:
+    """Writable or not: whether a task has written to it the system knows."""
+    a = np.arange(N, dtype=float)
+    one = shared.options(targets=0)
+    back = one.apply(data.after, (a, what))
+    np.testing.assert_array_equal(back, data.after(a.copy(), what))
+    is_copied = what in ("first", "last", "the same value", "a small part")
+    assert (one.apply(data.arena_peak) > 0) == is_copied
+    back[:] = 7
+    assert (one.apply(data.echo, (back,)) == 7).all()
+    assert one.apply(data.total, (a,)) == a.sum()
+
+
+def test_several_results_of_one_array_are_each_their_own(arena: Arena, shared: zexec.Pool) -> None:
+    a = np.ones(N)
+    left, right, whole = shared.apply(data.echo, ([a[: N // 2], a[N // 2 :], a],))
+    left[:] = 2
+    right[:] = 3
+    assert (whole == 1).all()
+    assert (a == 1).all()
+
+
+@pytest.mark.parametrize("kind", ["empty", "result"])
+def test_what_its_owner_may_write_to_is_given_back_as_it_was(arena: Arena, shared: zexec.Pool, kind: str) -> None:
+    """Arrays that live in shared memory: those of this process, and of an engine."""
+    if kind == "empty":
+        a = zexec.empty(N)
+        a[:] = 1
+        back = shared.apply(data.echo, (a,))
+        a[:] = 2
+    else:
+        one, two = shared.client[0], shared.options(targets=1)
+        one.apply_sync(data.put, 1)
+        back = two.apply(data.echo, (shared.options(targets=0).apply(data.put_shared, (N,)),))
+        one.apply_sync(data.fill_kept, 2.0)
+    assert (back == 1).all()
+
+
+@pytest.mark.parametrize("file", ["/proc/self/nothing", "/dev/null", "/dev/zero"])
+def test_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    """Then everything that may have been written to is copied."""
+    view = bundles.plain_memory(1 << 20)
+    monkeypatch.setattr(memory, "_PAGEMAP", file)
+    monkeypatch.setattr(memory, "_tells", None)
+    assert not memory.is_untouched(memory.address_of(view), len(view))
+    assert memory._tells is False
 
 
 @pytest.mark.parametrize(

@@ -207,8 +207,36 @@ def let_go() -> None:
     gc.collect()
 
 
+def after(a: Any, what: str) -> Any:
+    """Give an array, or a part of it, back, after having looked at it or written to it."""
+    if what == "read":
+        assert a.sum() >= 0
+    elif what == "first":
+        a[0] = 5
+    elif what == "last":
+        a[-1] = 5
+    elif what == "the same value":
+        a[1000] = a[1000]
+    elif what == "a small part":
+        return a[: len(a) // 4]
+    elif what == "a large part":
+        return a[len(a) // 4 :]
+    return a
+
+
 def put(thing: Any) -> None:
     _kept["thing"] = thing
+
+
+def put_shared(n: int) -> Any:
+    """An array of ones that lives in the arena here: kept, and given."""
+    _kept["thing"] = a = zexec.empty(n)
+    a[:] = 1
+    return a
+
+
+def fill_kept(value: float) -> None:
+    _kept["thing"][:] = value
 
 
 def get() -> Any:

@@ -31,6 +31,8 @@ from zexec.wire.arena import doors
 LARGE = 1 << 16
 #: Once that much is, smaller buffers of the same payload go along, from this size on.
 ALONG = 1 << 12
+#: From so many bytes on it pays to ask the system whether they have been written to, rather than to copy them.
+WORTH = 1 << 18
 #: Parts and buffers in them begin at multiples of this.
 ALIGN = 64
 #: Bytes copied at a time: other threads of this process wait so long.
@@ -41,7 +43,8 @@ LOGGER = logging.getLogger("zexec")
 #: as ``zexec.wire.arena.memory`` has it, which is not loaded before it is needed
 OWN = "own"
 
-_VALUE, _REFERENCE = 0, 1
+#: What a part is: memory that goes along; a segment; a segment to which somebody may write still.
+_VALUE, _REFERENCE, _LIVE = 0, 1, 2
 #: what a head begins with, and no pickle
 MAGIC = b"zxB\1"
 #: that; numbers of parts and buffers; number of the part that has the pickle, or -1, begin and length of the pickle there
@@ -135,7 +138,7 @@ class Bundle:
         for keeper, offset, size in self._parts:
             is_shared = _is_shared(keeper)
             if is_shared and refer:
-                parts.append(_PART.pack(_REFERENCE, *keeper.place, offset, size))
+                parts.append(_PART.pack(_LIVE if keeper.live else _REFERENCE, *keeper.place, offset, size))
                 referred = True
                 continue
             if keeper is None:
@@ -200,7 +203,7 @@ def decode(frames: Sequence[Any], at: int) -> Bundle:
                 raise ProtocolError("a bundle whose part is not as long as it says")
             parts.append((value if size else None, 0, size))
         else:
-            parts.append((_lease(token, pid, fd, slot, generation, offset, size), offset, size))
+            parts.append((_lease(token, pid, fd, slot, generation, offset, size, kind == _LIVE), offset, size))
     if has_ticket:
         token, pid, fd, number = ticket
         attached = doors.attach(token, pid, fd)
@@ -231,12 +234,12 @@ def _check(parts: list[Part], part: int, begin: int, size: int) -> None:
         raise ProtocolError("a bundle with a buffer that is in none of its parts")
 
 
-def _lease(token: bytes, pid: int, fd: int, slot: int, generation: int, offset: int, size: int) -> Any:
+def _lease(token: bytes, pid: int, fd: int, slot: int, generation: int, offset: int, size: int, live: bool) -> Any:
     own = doors.own(token)
     if own is not None:
         return own.claim(slot, generation, offset, size)
     attached = doors.attach(token, pid, fd)
-    return None if attached is None else attached.lease(slot, generation, offset, size)
+    return None if attached is None else attached.lease(slot, generation, offset, size, live)
 
 
 # -- making them -----------------------------------------------------------------------------------------------------
@@ -295,8 +298,7 @@ def build(pieces: Sequence[Any], size: int, buffers: list[memoryview]) -> Bundle
     borrowed: list[Any] = []
     copies: list[tuple[int, memoryview]] = []
     total = 0
-    for buffer in buffers:
-        found = _find(buffer)
+    for buffer, found in zip(buffers, _in_segments(buffers), strict=True):
         if found is None:
             copies.append((total, buffer))
             places.append((-1, total, buffer.nbytes))
@@ -355,16 +357,33 @@ def segment_for(size: int) -> memoryview | None:
     return None if segment is None else segment.lend()
 
 
-def _find(buffer: memoryview) -> tuple[Any, int] | None:
-    """The block of shared memory that a buffer is in, if it is as it was sent, and where in it."""
+def _in_segments(buffers: list[memoryview]) -> list[tuple[Any, int] | None]:
+    """For each buffer the block of shared memory that it is in and where in it, if it is there as it was sent."""
     memory = sys.modules.get("zexec.wire.arena.memory")
     if memory is None:
-        return None
-    address = memory.address_of(buffer)
-    block = memory.find(address, buffer.nbytes)
-    if block is None or block.kind is memory.PRIVATE:
-        return None
-    return block, address - block.address
+        return [None] * len(buffers)
+    found: list[tuple[Any, int] | None] = []
+    #: of blocks that may have been written to, how much of each is wanted
+    wanted: dict[Any, int] = {}
+    for buffer in buffers:
+        address = memory.address_of(buffer)
+        block = memory.find(address, buffer.nbytes)
+        found.append(None if block is None else (block, address - block.address))
+        if block is not None and block.kind is memory.PRIVATE:
+            wanted[id(block)] = wanted.get(id(block), 0) + buffer.nbytes
+    for i, where in enumerate(found if wanted else ()):
+        if where is not None and where[0].kind is memory.PRIVATE:
+            block, begin = where
+            size = wanted[id(block)]
+            # What its owner may still write to is to be seen as it is now. And a small part is not to keep the whole.
+            if (
+                block.keeper.live
+                or size < WORTH
+                or size * 2 < block.size
+                or not memory.is_untouched(block.address + begin, buffers[i].nbytes)
+            ):
+                found[i] = None
+    return found
 
 
 def plain_memory(size: int) -> memoryview:

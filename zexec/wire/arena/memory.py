@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import mmap
 import os
+import sys
 import threading
 import weakref
 from bisect import bisect_right, insort
@@ -125,6 +126,9 @@ def _block_type(size: int) -> Any:
 class Keeper(Protocol):
     """What keeps a segment from being used again: a Segment or a Lease."""
 
+    #: somebody may write to it still: it is an array's memory
+    live: bool
+
     @property
     def place(self) -> Place:
         """Where others find it."""
@@ -224,6 +228,45 @@ def find(address: int, size: int) -> Block | None:
             return None
         block = _blocks[_addresses[at]]
     return block if address + size <= block.address + block.size else None
+
+
+# -- what has been written to ------------------------------------------------------------------------------------------
+
+#: What the system says of a page, in the highest byte of a number of 64 bits: it is in memory or in swap space; it is a file's.
+_SOMEWHERE, _OF_FILE = 0b1100_0000, 0b0010_0000
+#: what that byte is where there is no copy: nobody has looked at the page, or it is the file's
+_NO_COPY = bytes(byte for byte in range(256) if not byte & _SOMEWHERE or byte & _OF_FILE)
+_PAGEMAP = "/proc/self/pagemap"
+#: whether the system says so at all; None before it was asked
+_tells: bool | None = None
+
+
+def is_untouched(address: int, size: int) -> bool:
+    """Whether nobody has written to a part of a private mapping: none of its pages is a copy. When in doubt, no."""
+    global _tells
+    try:
+        if _tells is None:
+            # Memory that was just written to is no file's. Where that cannot be seen, nothing else can.
+            written = bytearray(b"x") * PAGE
+            _tells = _has_copies(ctypes.addressof(ctypes.c_char.from_buffer(written)), 1)
+        return _tells and not _has_copies(address, size)
+    except OSError:
+        _tells = False
+        return False
+
+
+def _has_copies(address: int, size: int) -> bool:
+    first = address // PAGE
+    length = ((address + size - 1) // PAGE - first + 1) * 8
+    # Opened each time: a descriptor that is kept would show the memory of the process that opened it, also after a fork.
+    fd = os.open(_PAGEMAP, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pages = os.pread(fd, length, first * 8)
+    finally:
+        os.close(fd)
+    if len(pages) != length:
+        raise OSError("the system does not tell of all pages")
+    return bool(pages[7 if sys.byteorder == "little" else 0 :: 8].translate(None, _NO_COPY))
 
 
 def blocks() -> int:

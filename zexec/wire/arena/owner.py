@@ -71,7 +71,7 @@ def _available() -> int:
 class Extent:
     """A range of the file, mapped here, with a slot of its own."""
 
-    __slots__ = ("address", "freed", "generation", "holder", "is_fresh", "offset", "size", "slot", "view")
+    __slots__ = ("address", "freed", "generation", "holder", "is_fresh", "is_live", "offset", "size", "slot", "view")
 
     def __init__(self, slot: int, offset: int, size: int, address: int) -> None:
         self.slot = slot
@@ -81,6 +81,8 @@ class Extent:
         self.generation = 0
         #: nobody has used it yet: it is all zeros
         self.is_fresh = True
+        #: what it is now is an array's memory
+        self.is_live = False
         #: when it was last used
         self.freed = 0.0
         #: the segment that it is now
@@ -91,10 +93,12 @@ class Extent:
 class Segment:
     """An extent in use. When nobody refers to this any more, and no reader has it, it is free again."""
 
-    __slots__ = ("__weakref__", "_arena", "extent", "size")
+    __slots__ = ("__weakref__", "_arena", "extent", "live", "size")
 
     def __init__(self, arena: Arena, extent: Extent, size: int) -> None:
         self._arena = arena
+        #: an array lives in it, so that somebody may write to it at any time
+        self.live = extent.is_live
         self.extent = extent
         self.size = size
 
@@ -121,6 +125,7 @@ class Segment:
 
     def lend(self) -> memoryview:
         """Its memory, as a buffer that keeps the segment for as long as anybody uses that."""
+        self.live = self.extent.is_live = True
         return lend(self.extent.address, self.size, OWN, self.offset, self)
 
     def map(self, offset: int, size: int, writable: bool) -> memoryview:
@@ -243,7 +248,7 @@ class Arena:
         if at == len(self._free) or self._free[at][0] > max(size, GRAIN) * LOOSE:
             return None
         extent = self._extents[self._free.pop(at)[1]]
-        extent.is_fresh = False
+        extent.is_fresh = extent.is_live = False
         return extent
 
     def _grow(self, size: int) -> Extent | None:

@@ -49,8 +49,14 @@ class Attached:
     def token(self) -> bytes:
         return self._door.token
 
-    def lease(self, slot: int, generation: int, offset: int, size: int) -> Lease | None:
-        """Keep a segment from being used again; None if it has been already, or there is none such."""
+    def lease(self, slot: int, generation: int, offset: int, size: int, live: bool) -> Lease | None:
+        """Keep a segment from being used again; None if it has been already, or there is none such.
+
+        Args:
+            slot, generation: which segment it is.
+            offset, size: the part of the file that is wanted of it.
+            live: its owner may write to it.
+        """
         if not 0 < slot < SLOTS or not self._has(offset, size):
             return None
         with RELEASES.lock:
@@ -59,7 +65,7 @@ class Attached:
             if not is_it:
                 self._row[slot] -= 1
         RELEASES.drain()
-        return Lease(self, slot, generation) if is_it else None
+        return Lease(self, slot, generation, live) if is_it else None
 
     def release(self, slot: int) -> None:
         """The end of a lease. Under the lock."""
@@ -85,12 +91,13 @@ class Attached:
 class Lease:
     """One of this process's claims on a segment of another."""
 
-    __slots__ = ("__weakref__", "_attached", "generation", "slot")
+    __slots__ = ("__weakref__", "_attached", "generation", "live", "slot")
 
-    def __init__(self, attached: Attached, slot: int, generation: int) -> None:
+    def __init__(self, attached: Attached, slot: int, generation: int, live: bool) -> None:
         self._attached = attached
         self.slot = slot
         self.generation = generation
+        self.live = live
 
     @property
     def place(self) -> Place:
