@@ -168,6 +168,7 @@ FIGURES: tuple[Figure, ...] = (
         [Budget(3.0, (POOL, FUTURES, *_OWN), "the best")],
     ),
     Figure("broadcast_gib_s", "broadcast", "100 MB to every engine, GiB/s arriving", ("broadcast", "GiB/s"), "higher"),
+    Figure("broadcast_copied", "broadcast", "copies made of it for all engines", ("copies", "of it"), "lower"),
     Figure("scatter_gather_gib_s", "scatter", "1 GB scattered and gathered, GiB/s", ("scatter..", "GiB/s"), "higher"),
     Figure(
         "frame_echo_gib_s", "frame_echo", "pandas frame of 10 MB there and back, GiB/s", ("frame", "GiB/s"), "higher"
