@@ -1,9 +1,10 @@
-"""Hundreds of engines, simulated: what each costs the hub."""
+"""Many engines at once: what each costs the hub, simulated; and real ones."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import psutil
@@ -18,6 +19,7 @@ from zexec.net.peers import myself
 from zexec.wire.talk import decode, encode
 
 COUNT = 150
+REAL = 24
 
 
 @pytest.mark.parametrize("way", ["ipc", "curve"], indirect=True)
@@ -63,3 +65,15 @@ def test_hundreds_of_engines(start: Callable[..., zexec.Cluster], way: dict[str,
             socket.close()
         assert tasks.until(lambda: cluster.engines() == [])
     assert tasks.until(lambda: hub.num_fds() <= before + 3)
+
+
+def test_many_real_engines_at_once(start: Callable[..., zexec.Cluster], way: dict[str, Any]) -> None:
+    """All come, each to a place of its own, and all of them work."""
+    cluster = start(REAL, **way)
+    engines = cluster.engines()
+    assert sorted(engine["id"] for engine in engines) == list(range(REAL))
+    assert len({engine["pid"] for engine in engines}) == REAL
+    assert {engine["numpy"] for engine in engines} == {metadata.version("numpy")}
+    with zexec.Pool(cluster=cluster) as pool:
+        asked = [pool.options(targets=[id]).apply_async(os.getpid) for id in range(REAL)]
+        assert [each.get(60) for each in asked] == [engine["pid"] for engine in engines]

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -42,7 +43,8 @@ def test_engines(shared: zexec.Pool) -> None:
             sleep(random.random() * 0.05)
             processes = shared._pool
             if processes:
-                os.kill(random.choice(processes).pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it was killed just before, and is reaped meanwhile
+                    os.kill(random.choice(processes).pid, signal.SIGKILL)
         stop.set()
 
     killer = threading.Thread(target=kill)

@@ -16,6 +16,7 @@ import zmq
 from zexec.errors import ClusterError
 from zexec.net.cards import Card
 from zexec.net.doors import is_ready, read_event, receive_payloads, send_frames, tune
+from zexec.wire.bundles import plain_memory
 from zexec.wire.talk import decode, encode
 
 #: ms between attempts to connect.
@@ -32,14 +33,14 @@ def whole(pieces: Any) -> Any:
     frames = pieces.frames
     if len(frames) == 1:
         return frames[0].buffer
-    data = bytearray(len(pieces))
+    data = plain_memory(len(pieces))
     at = 0
     frames.reverse()
     while frames:
         frame = frames.pop()  # each is let go as soon as it has been copied
         data[at : at + len(frame)] = frame.buffer
         at += len(frame)
-    return memoryview(data)
+    return data
 
 
 class Line:

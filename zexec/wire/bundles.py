@@ -37,6 +37,8 @@ WORTH = 1 << 18
 ALIGN = 64
 #: Bytes copied at a time: other threads of this process wait so long.
 CHUNK = 1 << 23
+#: Memory from this size on is wanted in large pages.
+HUGE = 1 << 22
 
 LOGGER = logging.getLogger("zexec")
 
@@ -387,8 +389,14 @@ def _in_segments(buffers: list[memoryview]) -> list[tuple[Any, int] | None]:
 
 
 def plain_memory(size: int) -> memoryview:
-    """Memory that is aligned, to copy to."""
-    return memoryview(mmap.mmap(-1, size))
+    """Memory that is aligned, to copy to. In large pages if there are such: small ones take longer to make than to fill."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= HUGE:
+        try:
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:
+            pass  # a system without
+    return memoryview(memory)
 
 
 def copy_into(target: memoryview, source: memoryview) -> None:
