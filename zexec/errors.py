@@ -45,7 +45,34 @@ class NotReadyError(ValueError, AssertionError):
     """
 
 
-class RemoteError(ZexecError):
+class _WithCause(ZexecError):
+    """An exception whose cause is what it stands for: so that goes along when this is pickled, which causes do not, if it can."""
+
+    def __reduce__(self) -> Any:
+        state = dict(self.__dict__)
+        if self.__cause__ is not None:
+            import pickle
+
+            try:
+                state["_cause"] = pickle.dumps(self.__cause__)
+            except Exception:
+                pass  # it cannot be pickled
+        return type(self), self.args, state
+
+    def __setstate__(self, state: Any) -> None:
+        state = dict(state or {})
+        cause = state.pop("_cause", None)
+        self.__dict__.update(state)
+        if cause is not None:
+            import pickle
+
+            try:
+                self.__cause__ = pickle.loads(cause)
+            except Exception:
+                pass  # its class is not there
+
+
+class RemoteError(_WithCause):
     """An exception on an engine that cannot be had here as itself.
 
     Args:
@@ -97,30 +124,6 @@ class RemoteError(ZexecError):
     def raise_exception(self, excid: int = 0) -> None:
         """Raise the exception itself if it could be had here, or else this."""
         raise self.__cause__ if self.__cause__ is not None else self
-
-    def __reduce__(self) -> Any:
-        # An exception's pickle has no cause; this one's is what it stands for, so it goes along if it can.
-        state = dict(self.__dict__)
-        if self.__cause__ is not None:
-            import pickle
-
-            try:
-                state["_cause"] = pickle.dumps(self.__cause__)
-            except Exception:
-                pass
-        return type(self), self.args, state
-
-    def __setstate__(self, state: Any) -> None:
-        state = dict(state or {})
-        cause = state.pop("_cause", None)
-        self.__dict__.update(state)
-        if cause is not None:
-            import pickle
-
-            try:
-                self.__cause__ = pickle.loads(cause)
-            except Exception:
-                pass  # its class is not there
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of the traceback here."""
@@ -304,7 +307,7 @@ class BrokenClusterError(BrokenProcessPool, ZexecError):
     """No task can run any more: engines do not start, or the policy is to break when one dies."""
 
 
-class InitializerError(BrokenClusterError):
+class InitializerError(BrokenClusterError, _WithCause):
     """The initializer raised on an engine; its exception is the cause."""
 
 

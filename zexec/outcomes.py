@@ -131,7 +131,10 @@ def _reported(status: int, payload: Any, face: Face) -> BaseException:
         return face.unpicklable(exc, facts["error"], facts["value"], text)
     if isinstance(exc, errors.InitializerError):
         # A client's initializer on an engine of a cluster: it runs when the first function arrives there.
-        exc.__cause__ = face.cause(text)
+        if exc.__cause__ is None:
+            exc.__cause__ = errors.RemoteError(name, args, text)  # what it raised is not to be had here
+        else:
+            exc.__cause__.__cause__ = face.cause(text)
         return exc
     if status == ARGUMENTS:
         where = "on the engine" + facts.get("where", "")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import zexec
 from tests.e2e.conftest import (  # noqa: F401  # fixtures by their names
     _one_family,
     flag,
@@ -16,7 +17,7 @@ from tests.e2e.conftest import (  # noqa: F401  # fixtures by their names
     scripts,
 )
 from tests.helpers import leftovers
-from tests.helpers.hosts import METHODS, ClusterHost, Host, StoreHost
+from tests.helpers.hosts import METHODS, ClusterHost, Host, SharedHost, StoreHost
 
 
 def make(name: str, before: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> Host:
@@ -47,6 +48,27 @@ def anywhere(
 ) -> Iterator[Host]:
     """The same, and a hub in a process of its own."""
     host = make(request.param, nothing_left, monkeypatch)
+    yield host
+    host.end()
+
+
+@pytest.fixture(scope="module", params=[*METHODS, "cluster"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | zexec.Cluster]:
+    """A start method, or a cluster that all tests of a file share. Of a scope by which pytest sorts them."""
+    if request.param != "cluster":
+        yield request.param
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEXEC_HOME", str(tmp_path_factory.mktemp("home")))
+        with zexec.Cluster(2) as cluster:
+            cluster.wait_for_engines(2, 40)
+            yield cluster
+
+
+@pytest.fixture
+def shared(place: str | zexec.Cluster, nothing_left: leftovers.Before) -> Iterator[Host]:  # noqa: F811
+    """As ``anywhere``, for tests that cost no engine."""
+    host = Host(place) if isinstance(place, str) else SharedHost(place)
     yield host
     host.end()
 

@@ -37,12 +37,12 @@ def test_a_callback_raises(anywhere: Host, caplog: pytest.LogCaptureFixture) -> 
     check(pool)
 
 
-def test_an_initializer_raises(host: Host, flag: Flag) -> None:
+def test_an_initializer_raises(shared: Host, flag: Flag) -> None:
     """The pool is broken: everything open, and every further call, says why. No engine is started again."""
-    pool = host.pool(initializer=saboteurs.failing_initializer, initargs=(flag("log"),))
+    pool = shared.pool(initializer=saboteurs.failing_initializer, initargs=(flag("log"),))
     open_ = pool.apply_async(tasks.double, (1,))
     for _ in range(2):
-        with pytest.raises(zexec.InitializerError, match="its initializer raised ValueError") as caught:
+        with pytest.raises(zexec.InitializerError, match="initializer raised ValueError") as caught:
             open_.get(30)
         assert type(caught.value.__cause__) is ValueError
         open_ = pool.apply_async(tasks.double, (1,))
@@ -82,9 +82,9 @@ def test_ended_twice_and_in_every_order(anywhere: Host) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "terminate"])
-def test_ended_from_a_callback(host: Host, how: str) -> None:
+def test_ended_from_a_callback(shared: Host, how: str) -> None:
     """The callback thread ends the pool that it serves."""
-    pool = host.pool()
+    pool = shared.pool()
     ended = threading.Event()
 
     def end(value: Any) -> None:
@@ -96,8 +96,8 @@ def test_ended_from_a_callback(host: Host, how: str) -> None:
     pool.join()
 
 
-def test_ended_from_another_thread_while_waited_for(host: Host) -> None:
-    pool = host.pool()
+def test_ended_from_another_thread_while_waited_for(shared: Host) -> None:
+    pool = shared.pool()
     r = pool.apply_async(tasks.nap, (60,))
     thread = threading.Thread(target=pool.terminate)
     thread.start()
@@ -107,9 +107,9 @@ def test_ended_from_another_thread_while_waited_for(host: Host) -> None:
     pool.join()
 
 
-def test_ended_from_a_thread_of_a_task(host: Host) -> None:
+def test_ended_from_a_thread_of_a_task(shared: Host) -> None:
     """A task's own pool, in a thread that it starts: ended there, and by the task at the same time."""
-    pool = host.pool()
+    pool = shared.pool()
     assert pool.map(saboteurs.end_own_pool_from_a_thread, range(4), 1) == ["done"] * 4
     check(pool)
 
@@ -125,8 +125,8 @@ class Owner:
         self.pool.terminate()
 
 
-def test_ended_from_a_collection(host: Host) -> None:
-    pool = host.pool()
+def test_ended_from_a_collection(shared: Host) -> None:
+    pool = shared.pool()
     check(pool)
     owner = Owner(pool)
     r = pool.apply_async(tasks.nap, (60,))
@@ -219,9 +219,9 @@ rest.get()
             tasks.until(lambda pid=pid: not os.path.exists(f"/proc/{pid}") or is_zombie(pid))
 
 
-def test_a_fork_while_work_is_open(host: Host, flag: Flag) -> None:
+def test_a_fork_while_work_is_open(shared: Host, flag: Flag) -> None:
     """The child is told that the pool is not its own, at once; the parent goes on."""
-    pool = host.pool()
+    pool = shared.pool()
     held = pool.apply_async(tasks.hold, (flag("started"), flag("release"), 1))
     tasks.wait_for(flag("started"))
     read, write = os.pipe()
@@ -247,11 +247,11 @@ def test_a_fork_while_work_is_open(host: Host, flag: Flag) -> None:
     check(pool)
 
 
-def test_a_thread_that_waits_is_killed_off(host: Host, flag: Flag) -> None:
+def test_a_thread_that_waits_is_killed_off(shared: Host, flag: Flag) -> None:
     """By an exception from outside: it leaves its wait behind, and nobody else notices."""
     import ctypes
 
-    pool = host.pool()
+    pool = shared.pool()
     held = pool.apply_async(tasks.hold, (flag("started"), flag("release"), 1))
     ended = threading.Event()
 

@@ -21,8 +21,8 @@ def dumped(thing: zexec.Pool | zexec.Executor) -> str:
     return out.getvalue()
 
 
-def test_what_engines_do_and_what_waits_for_them(host: Host, flag: Flag) -> None:
-    pool = host.pool()
+def test_what_engines_do_and_what_waits_for_them(shared: Host, flag: Flag) -> None:
+    pool = shared.pool()
     held = [pool.apply_async(tasks.hold, (flag("started"), flag("release"), i)) for i in range(5)]
     tasks.until(lambda: len(tasks.lines(flag("started"))) == 2)
     text = dumped(pool)
@@ -57,8 +57,8 @@ def test_tasks_that_nobody_has_looked_at_count_too(fork: Host, flag: Flag) -> No
     assert (first.get(30), behind.get(30)) == (0, 2)
 
 
-def test_an_engine_that_holds_the_interpreter_shows_its_stack_too(host: Host, flag: Flag) -> None:
-    pool = host.pool(1)
+def test_an_engine_that_holds_the_interpreter_shows_its_stack_too(shared: Host, flag: Flag) -> None:
+    pool = shared.pool(1)
     r = pool.apply_async(saboteurs.say_and_keep_the_interpreter, (flag("started"), 3.0))
     tasks.wait_for(flag("started"))
     assert "in say_and_keep_the_interpreter" in dumped(pool)
@@ -114,8 +114,8 @@ def test_while_somebody_is_in_the_hub(fork: Host) -> None:
         assert "somebody has been in the hub for a second" in dumped(pool)
 
 
-def test_the_story_of_a_call(host: Host, flag: Flag) -> None:
-    pool = host.pool()
+def test_the_story_of_a_call(anywhere: Host, flag: Flag) -> None:
+    pool = anywhere.pool()
     r = pool.options(retries=1).apply_async(saboteurs.act_once, ("kill", flag("once")))
     assert r.get(30) == "alive"
     sentences = [what for _, what in pool.story(r)]

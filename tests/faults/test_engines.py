@@ -187,8 +187,8 @@ def test_stopped_for_good_with_a_time_out(anywhere: Host, flag: Flag) -> None:
     tasks.until(lambda: pid not in pids(pool))
 
 
-def test_stopped_for_good_and_the_pool_is_ended(host: Host) -> None:
-    pool = host.pool()
+def test_stopped_for_good_and_the_pool_is_ended(anywhere: Host) -> None:
+    pool = anywhere.pool()
     r = pool.apply_async(saboteurs.stop)
     check(pool)
     pool.terminate()

@@ -76,9 +76,9 @@ def test_a_death_names_the_peak(host: Host) -> None:
         assert f"with {caught.value.peak_memory / MIB:.0f} MiB of memory at its peak" in str(caught.value)
 
 
-def test_no_memory_for_an_allocation(host: Host) -> None:
+def test_no_memory_for_an_allocation(shared: Host) -> None:
     """Where the system says no instead of killing: an exception like any other."""
-    pool = host.pool()
+    pool = shared.pool()
     pids = {process.pid for process in pool._pool}
     with pytest.raises(MemoryError):
         pool.apply(bytes, (1 << 60,))

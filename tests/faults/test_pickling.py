@@ -27,9 +27,9 @@ def failure(result: zexec.AsyncResult) -> BaseException:
     return error
 
 
-def test_each(host: Host) -> None:
-    pool = host.pool()
-    executor = host.executor()
+def test_each(shared: Host) -> None:
+    pool = shared.pool()
+    executor = shared.executor()
     pids = {process.pid for process in pool._pool}
     around = [pool.apply_async(tasks.double, (i,)) for i in range(50)]
 
@@ -62,9 +62,9 @@ def test_each(host: Host) -> None:
     check(pool, pids)
 
 
-def test_a_function_that_the_engines_do_not_have(host: Host) -> None:
+def test_a_function_that_the_engines_do_not_have(shared: Host) -> None:
     """A module that exists in the client alone."""
-    pool = host.pool()
+    pool = shared.pool()
     pids = {process.pid for process in pool._pool}
     module: Any = types.ModuleType("only_here_and_now")
     exec("def f(x): return x", vars(module))
@@ -78,8 +78,8 @@ def test_a_function_that_the_engines_do_not_have(host: Host) -> None:
     check(pool, pids)
 
 
-def test_in_maps_the_others_are_not_touched(host: Host) -> None:
-    pool = host.pool()
+def test_in_maps_the_others_are_not_touched(shared: Host) -> None:
+    pool = shared.pool()
     pids = {process.pid for process in pool._pool}
     things = [1, saboteurs.ErrorAtPickle(), 3, saboteurs.ErrorAtUnpickle(), 5]
     got = pool.map(saboteurs.take, things, 1, return_exceptions=True)
@@ -89,9 +89,9 @@ def test_in_maps_the_others_are_not_touched(host: Host) -> None:
     check(pool, pids)
 
 
-def test_pickles_are_made_when_the_call_is(host: Host) -> None:
+def test_pickles_are_made_when_the_call_is(shared: Host) -> None:
     """So what is changed or broken after that does not matter."""
-    pool = host.pool()
+    pool = shared.pool()
     item = [1, 2]
     r = pool.apply_async(len, (item,))
     item.append(saboteurs.ErrorAtPickle())  # type: ignore[arg-type]

@@ -31,8 +31,8 @@ def check(pool: zexec.Pool, pids: set[int]) -> None:
 
 
 @pytest.fixture
-def pool(host: Host) -> zexec.Pool:
-    return host.pool()
+def pool(shared: Host) -> zexec.Pool:
+    return shared.pool()
 
 
 @pytest.fixture
@@ -99,8 +99,10 @@ def test_fills_standard_output(scripts: Scripts) -> None:
     assert (out.count("x"), out.count("y")) == (4 << 18, 4 << 18)
 
 
-def test_standard_output_takes_nothing(pool: zexec.Pool, pids: set[int]) -> None:
+def test_standard_output_takes_nothing(anywhere: Host) -> None:
     """What is lost is the text, not the engine. A task that looks after its own output sees that it fails."""
+    pool = anywhere.pool()
+    pids = {process.pid for process in pool._pool}
     assert pool.apply_async(saboteurs.stop_all_output).exception(30) is None
     with pytest.raises(OSError, match="No space left"):
         pool.map(saboteurs.print_and_flush, range(4), 1)
@@ -116,8 +118,8 @@ def test_standard_output_takes_nothing(pool: zexec.Pool, pids: set[int]) -> None
         saboteurs.close_standard_streams,
     ],
 )
-def test_changes_its_process(fork: Host, task: Any) -> None:
-    pool = fork.pool()
+def test_changes_its_process(shared: Host, task: Any) -> None:
+    pool = shared.pool()
     pids = {process.pid for process in pool._pool}
     assert pool.apply(task) == "done"
     check(pool, pids)
@@ -126,9 +128,9 @@ def test_changes_its_process(fork: Host, task: Any) -> None:
 
 
 @pytest.mark.parametrize("daemon", [True, False])
-def test_starts_threads_that_outlive_it(host: Host, flag: Flag, daemon: bool) -> None:
+def test_starts_threads_that_outlive_it(shared: Host, flag: Flag, daemon: bool) -> None:
     """Ending the pool ends them with their engine; closing it lets those finish that are to finish."""
-    pool = host.pool()
+    pool = shared.pool()
     pids = {process.pid for process in pool._pool}
     assert pool.map(saboteurs.threads_that_outlive_2, [(daemon, flag("release"))] * 4, 1) == ["done"] * 4
     check(pool, pids)
@@ -137,17 +139,17 @@ def test_starts_threads_that_outlive_it(host: Host, flag: Flag, daemon: bool) ->
     pool.join()
 
 
-def test_ignores_the_signal_that_ends_engines(host: Host) -> None:
+def test_ignores_the_signal_that_ends_engines(shared: Host) -> None:
     """Asked first, forced half a second later."""
-    pool = host.pool()
+    pool = shared.pool()
     pool.map(saboteurs.ignore_signals_1, range(8), 1)
     pool.terminate()
     pool.join()
 
 
-def test_stops_by_a_signal_of_its_own(host: Host) -> None:
+def test_stops_by_a_signal_of_its_own(anywhere: Host) -> None:
     """SIGTERM to itself is a death like any other."""
-    pool = host.pool()
+    pool = anywhere.pool()
     with pytest.raises(zexec.EngineDied, match="killed by signal SIGTERM") as caught:
         pool.apply(saboteurs.signal_myself, (signal.SIGTERM,))
     assert caught.value.signal == "SIGTERM"

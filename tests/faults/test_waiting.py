@@ -96,7 +96,7 @@ def test_a_pool_that_engines_have_inherited_says_that_it_is_not_theirs(fork: Hos
     assert "belongs to the process that made it; after a fork, make one of your own" in said
 
 
-def test_pools_of_pools_need_no_help(host: Host) -> None:
+def test_pools_of_pools_need_no_help(shared: Host) -> None:
     """Each level has engines of its own."""
-    with host.pool() as pool:
+    with shared.pool() as pool:
         assert pool.map(waiting.own_pools, [3, 3], 1) == [["bottom"], ["bottom"]]

@@ -67,6 +67,20 @@ class ClusterHost(Host):
         return super().executor(max_workers, cluster=self.cluster(max_workers), **kwargs)
 
 
+class SharedHost(Host):
+    """Pools and executors on a cluster that is there before them and after them."""
+
+    def __init__(self, cluster: zexec.Cluster) -> None:
+        super().__init__("cluster", multiprocessing.get_context("spawn"))
+        self._cluster = cluster
+
+    def pool(self, processes: int = 2, **kwargs: Any) -> zexec.Pool:
+        return super().pool(processes, cluster=self._cluster, **kwargs)
+
+    def executor(self, max_workers: int = 2, **kwargs: Any) -> zexec.Executor:
+        return super().executor(max_workers, cluster=self._cluster, **kwargs)
+
+
 class StoreHost(ClusterHost):
     """On a hub that keeps its tasks in a file: it may be killed, and goes on when it is started again under its name."""
 

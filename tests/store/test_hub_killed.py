@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 import zexec
 from tests.cluster.conftest import home  # noqa: F401  # a fixture by its name
 from tests.helpers import tasks
+from zexec.cluster.cluster import environment
 from zexec.errors import BrokenClusterError, EngineDied
 from zexec.hub import keeper
 
@@ -276,6 +279,22 @@ def test_a_hub_that_does_not_come_back(make: Callable[..., Killed], monkeypatch:
             result.get(LONG)
         engine.wait(LONG)
     pool.join()
+
+
+def test_an_engine_of_which_nobody_knows_whether_it_lives(killed: Killed, pool: zexec.Pool) -> None:
+    """One that was not started by the hub, and does not come back: for 10 s it is waited for."""
+    command = [sys.executable, "-m", "zexec", "engine", "--connect", str(killed.cluster.folder / "engine.json")]
+    with subprocess.Popen(command, env=environment(), start_new_session=True) as engine:
+        killed.cluster.wait_for_engines(3, LONG)
+        results = [pool.apply_async(run, (killed.log, i, killed.gate)) for i in range(3)]
+        killed.wait_for_runs(3)
+        (lost,) = (i for i in range(3) if killed.pid_of(i) == engine.pid)
+        killed.kill()
+        engine.kill()
+    killed.start()
+    killed.open()
+    assert [result.get(LONG) for result in results] == [0, 2, 4]
+    assert killed.runs() == Counter([0, 1, 2, lost])
 
 
 class Deaf:

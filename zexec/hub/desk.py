@@ -166,6 +166,7 @@ class Desk:
                     self._door.damaged += 1
                     continue
                 handler(visitor, message)
+        self._door.spoilt.clear()
         for address in self._door.gone():
             visitor = self._by_address.pop(address, None)
             if visitor is not None:

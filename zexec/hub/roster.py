@@ -236,6 +236,13 @@ class Roster:
                 received.append((address[:1], serial, message))
             elif type(message) is Register and address[:1] == TASKS:
                 self._on_register(address, message)
+        for address in self._door.spoilt:
+            # Something else may have been lost with it: nobody can count on this engine any more.
+            serial = self._serials.get(address[1:])
+            if serial is not None:
+                self.kill(serial, "it had spoilt its connection")
+                self.cut.append(serial)
+        self._door.spoilt.clear()
         for address in self._door.gone():
             self._waiting.pop(address[1:], None)
             serial = self._serials.get(address[1:])

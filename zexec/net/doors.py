@@ -201,8 +201,9 @@ class Door:
         watch: Callable[[int], None],
     ) -> None:
         self.endpoints: list[str] = []
-        #: messages that were none
+        #: messages that were none, and who has sent one: until somebody takes them out
         self.damaged = 0
+        self.spoilt: list[bytes] = []
         self._sockets: list[zmq.Socket[Any]] = []
         self._monitors: list[zmq.Socket[Any]] = []
         #: by the address of each peer: the socket it came through, and the descriptor
@@ -277,6 +278,8 @@ class Door:
                 except ProtocolError:
                     self.damaged += 1
                     skip(socket)
+                    if address in self._peers:
+                        self.spoilt.append(address)
         return received
 
     def _receive(self, socket: zmq.Socket[Any], address: bytes) -> Any:
