@@ -60,6 +60,8 @@ class Function:
     name: str
     #: an engine may load it once and use it for every task, because no task can change it
     shared: bool = False
+    #: its tasks go around the idle engines, rather than to the one that was last at work
+    spread: bool = False
 
 
 class Task:

@@ -31,6 +31,19 @@ def test_all_engines_work(balanced: zexec.LoadBalancedView) -> None:
     assert len(set(balanced.map(lambda _: (__import__("time").sleep(0.002), tasks.pid())[1], range(50)))) == 2
 
 
+def ran_on(result: zexec.ViewResult) -> int:
+    result.get(20)
+    return result.engine_id
+
+
+def test_one_after_the_other_they_go_around(balanced: zexec.LoadBalancedView) -> None:
+    """As ipyparallel's do: whoever waits for each in turn meets all engines."""
+    balanced.client[:].apply_sync(int)  # both are there
+    found = [ran_on(balanced.apply_async(int)) for _ in range(4)]
+    assert found[0] != found[1]
+    assert found == found[:2] * 2
+
+
 def test_targets(client: zexec.Client) -> None:
     for id in client.ids:
         view = client.load_balanced_view(id)

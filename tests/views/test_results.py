@@ -117,7 +117,7 @@ def test_split_and_join(client: zexec.Client, flag: Any) -> None:
     assert one.split() == (one,)
     assert ViewResult.join(one, two).get(20) == result.get()
     assert ViewResult.join(one) is one
-    assert [r.get(20) for r in client[:].map(tasks.double, range(4)).split()] == [[0, 2], [4, 6]]
+    assert [r.get(20) for r in client[:].map(tasks.double, range(4)).split()] == [[[0, 2]], [[4, 6]]]
     with pytest.raises(ValueError, match="at least one"):
         ViewResult.join()
 

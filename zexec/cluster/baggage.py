@@ -40,7 +40,7 @@ class Baggage:
             return function
         payload = dumps(_Packed(self._key, self._paths, self._initializer, function.payload))
         digest = blake2b(self._key + function.digest, digest_size=16).digest()
-        return Function(digest, payload, function.name, function.shared)
+        return Function(digest, payload, function.name, function.shared, function.spread)
 
 
 def _is_users(path: str) -> bool:

@@ -20,8 +20,14 @@ def assign(s: State, now: float) -> None:
         _assign_pinned(s, batches, now)
     while ready:
         if fleet.idle:
-            # The one that was last at work: its memory is warm and its core awake.
-            engine = next(reversed(fleet.idle))
+            level = ready.front()
+            assert level is not None
+            if level[0].function.spread or level[0].attempts:
+                # The one that has rested for longest: so it is another than the one where it has failed, if there is another.
+                engine = next(iter(fleet.idle))
+            else:
+                # The one that was last at work: its memory is warm and its core awake.
+                engine = next(reversed(fleet.idle))
         elif fleet.roomy:
             engine = next(iter(fleet.roomy))
         else:

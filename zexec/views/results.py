@@ -563,10 +563,10 @@ class ViewResult(MapResult):
         return self.cancel()
 
     def split(self) -> tuple[ViewResult, ...]:
-        """A result for each part."""
+        """A result for each part. Those of a map have their part's list of values in a list, as ipyparallel's do."""
         if len(self._parts) == 1:
             return (self,)
-        return tuple(ViewResult.of_parts([(self, part)], single=True) for part in self._parts)
+        return tuple(ViewResult.of_parts([(self, part)], single=not self._per_item) for part in self._parts)
 
     @classmethod
     def join(cls, *results: ViewResult) -> ViewResult:

@@ -101,7 +101,7 @@ class Shipper:
         """A callable as the engines get it, once per engine."""
         payload = dumps(namespace.Call(self.pack(f), kind, copy))
         # Shared: it opens the function's parcel anew for each call.
-        return Function(digest_of(payload, True), payload, name_of(f), True)
+        return Function(digest_of(payload, True), payload, name_of(f), shared=True, spread=True)
 
 
 def _make(main: MainModule, file: io.BytesIO, take: Callable[[pickle.PickleBuffer], Any]) -> Any:

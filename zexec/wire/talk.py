@@ -156,7 +156,7 @@ def _pack_submit(m: msg.Submit, extra: _Extra) -> tuple[bytes, ...]:
         _HEAD.pack(n, len(digests), len(m.functions), len(listed) // 2, len(needs), first, flags),
         *columns,
         bytes([task.kind for task in tasks]),
-        bytes([function.shared for function in m.functions]),
+        bytes([function.shared | function.spread << 1 for function in m.functions]),
         needs,
         *strings,
     )
@@ -209,7 +209,7 @@ def _unpack_submit(header: bytes, parts: Sequence[Frame]) -> msg.Submit:
     strings = _fetch(header, c.at, lengths, listed, parts)
     digests = strings[n : n + d]
     functions = [
-        Function(digest, payload, str(name, "utf-8", "replace"), bool(flag))
+        Function(digest, payload, str(name, "utf-8", "replace"), bool(flag & 1), bool(flag & 2))
         for digest, payload, name, flag in zip(
             strings[n + d :: 3], strings[n + d + 1 :: 3], strings[n + d + 2 :: 3], shared, strict=True
         )
