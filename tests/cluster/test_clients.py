@@ -14,12 +14,14 @@ import pytest
 
 import zexec
 from tests.helpers import tasks
+from tests.helpers.scripts import Scripts
 
 Start = Callable[..., zexec.Cluster]
 
 LEAVE = """
 import sys, zexec
 from tests.helpers import tasks
+from tests.helpers.scripts import Scripts
 ex = zexec.Executor(cluster=sys.argv[1])
 held = [ex.submit(tasks.hold, sys.argv[2], sys.argv[3], i) for i in range(2)]
 rest = [ex.submit(tasks.double, i) for i in range(10)]
@@ -140,3 +142,40 @@ def test_many_clients_with_many_threads(cluster: zexec.Cluster) -> None:
         t.join(50)
     assert not wrong
     assert cluster.status()["clients"] == []
+
+
+SPAWNING = """
+import functools, multiprocessing, sys, zexec
+
+class Pair:
+    def __init__(self, a):
+        self.a = a
+
+def double(pair):
+    return Pair(2 * pair.a)
+
+@functools.lru_cache(maxsize=5)
+def cached(i):
+    return i + double(Pair(i)).a
+
+def work(name):
+    with zexec.Executor(cluster=name) as executor:
+        assert executor.submit(double, Pair(4)).result(30).a == 8
+        assert list(executor.map(cached, [1, 2, 1])) == [3, 6, 3]
+        assert executor.submit(functools.partial(double, Pair(1))).result(30).a == 2
+        assert executor.submit(lambda: double.__name__ + __name__).result(30) == "double__mp_main__"
+
+if __name__ == "__main__":
+    with zexec.Executor(cluster=sys.argv[1]) as executor:
+        assert list(executor.map(cached, [1, 2, 1])) == [3, 6, 3]
+        assert executor.submit(lambda: cached.cache_parameters()).result(30) == {"maxsize": 5, "typed": False}
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(sys.argv[1],))
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+def test_functions_of_a_main_that_engines_do_not_have(cluster: zexec.Cluster, scripts: Scripts) -> None:
+    """Also where a client is a process that multiprocessing has spawned, and with caches around them: they go by value."""
+    assert scripts.good(SPAWNING, cluster.name) == ""

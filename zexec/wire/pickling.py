@@ -15,7 +15,7 @@ import traceback
 import types
 from collections import ChainMap
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -27,6 +27,12 @@ PROTOCOL = 5
 
 #: What a failing C pickler raises when it is the name that is missing, or a type it cannot do: cloudpickle may.
 TRY_BY_VALUE = (pickle.PicklingError, AttributeError, TypeError)
+
+#: What the program's module is called: where it was started, and in what multiprocessing spawns, which imports it again.
+MAIN = ("__main__", "__mp_main__")
+MAIN_BYTES = tuple(name.encode() for name in MAIN)
+#: What ``functools.lru_cache`` makes: its pickle is its name.
+CACHED = type(cache(len))
 
 #: Types of which no value is special or large, and those whose values are large if they are long.
 PLAIN = frozenset({int, float, bool, type(None), complex})
@@ -70,7 +76,7 @@ def dumps(obj: Any, main: MainModule | None = None) -> Payload:
         if by_value is None:
             raise
         return by_value.payload()
-    if main is not None and sink.mentions(b"__main__"):
+    if main is not None and any(sink.mentions(name) for name in MAIN_BYTES):
         # It may hold functions or classes that are not there under their names.
         main.is_used = True
         return (_dump_watching(obj, main) or sink).payload()
@@ -88,9 +94,11 @@ class _Watcher(pickle.Pickler):
     _helper: Any = None
 
     def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is CACHED:
+            return _take_apart(obj, self.main)
         if not isinstance(obj, types.FunctionType | type):
             return NotImplemented
-        if obj.__module__ == "__main__":
+        if obj.__module__ in MAIN:
             if self.main is None or self.main.has(obj):
                 return NotImplemented
         elif "<" not in obj.__qualname__:
@@ -145,10 +153,24 @@ def loads(payload: Any) -> Any:
     return payload.load() if type(payload) is Bundle else pickle.loads(payload)
 
 
+def _take_apart(cached: Any, main: MainModule | None) -> Any:
+    """How a function with a cache is pickled: by its name, or as a function that gets a cache of its own there."""
+    elsewhere = "<" not in cached.__qualname__ if cached.__module__ not in MAIN else main is None or main.has(cached)
+    return NotImplemented if elsewhere else (_cache_again, (cached.__wrapped__, cached.cache_parameters()))
+
+
+def _cache_again(f: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return lru_cache(**parameters)(f)
+
+
 @cache
 def value_pickler() -> Any:
     """The class of pickler that goes by value where it must; made when first needed, for it needs cloudpickle."""
     import cloudpickle
+
+    again = sys.modules.get(MAIN[1])
+    if again is not None and again.__name__ == MAIN[1]:
+        cloudpickle.register_pickle_by_value(again)
 
     class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         """By value what the other side does not have under its name, and nothing else."""
@@ -165,10 +187,12 @@ def value_pickler() -> Any:
             self._main = main
 
         def reducer_override(self, obj: Any) -> Any:
+            if type(obj) is CACHED:
+                return _take_apart(obj, self._main)
             if (
                 self._main is not None
                 and isinstance(obj, types.FunctionType | type)
-                and getattr(obj, "__module__", None) == "__main__"
+                and getattr(obj, "__module__", None) in MAIN
                 and self._main.has(obj)
             ):
                 return NotImplemented
@@ -304,7 +328,7 @@ class FunctionPickler:
             return False
         if isinstance(f, types.BuiltinFunctionType):
             return isinstance(f.__self__, types.ModuleType | None)
-        if f.__module__ == "__main__":
+        if f.__module__ in MAIN:
             return self._main is not None and self._main.has(f)
         return "<" not in f.__qualname__
 
