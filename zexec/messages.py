@@ -290,6 +290,8 @@ class Register:
     claims: Any = None
     next_seq: int = 0
     place: int = -1
+    #: where its shared memory is, if it has any: see ``zexec.wire.arena.doors``
+    home: Any = None
 
 
 @dataclass(slots=True)
@@ -302,6 +304,15 @@ class Welcome:
     life: str = ""
     #: whether there may be another after its end, which wants to know what its engines hold
     durable: bool = False
+    #: where the hub's shared memory is, if it has any
+    home: Any = None
+    #: whether the hub can reach the engine's
+    reached: bool = False
+
+
+@dataclass(slots=True)
+class Reached:
+    """engine -> hub, client -> hub: I can reach your shared memory, so what you have in it, or in others', need not be sent."""
 
 
 @dataclass(slots=True)
@@ -354,6 +365,8 @@ class Greet:
     name: str  #: for people; empty: not worth listing
     #: the number it had before, to go on with what it left there; -1: it is new
     client: int = -1
+    #: where its shared memory is, if it has any
+    home: Any = None
 
 
 @dataclass(slots=True)
@@ -367,6 +380,10 @@ class Greeted:
     pid: int
     #: whether the hub may come back after its end with all that it knew
     durable: bool
+    #: where the hub's shared memory is, if it has any
+    home: Any = None
+    #: whether the hub can reach the client's
+    reached: bool = False
 
 
 @dataclass(slots=True)

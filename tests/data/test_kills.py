@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -19,18 +19,39 @@ import psutil
 import pytest
 
 import zexec
-from tests.helpers import data, leftovers
+from tests.data.conftest import UP
+from tests.helpers import data, leftovers, tasks
 from tests.helpers.scripts import Scripts
 from zexec.wire.arena import doors
 
+#: of each kind
 KILLS = int(os.environ.get("ZEXEC_KILLS", "20"))
 N = 50_000  # doubles: 400 KB
 
 
+@pytest.fixture
+def mortal_cluster(nothing_left: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> Iterator[zexec.Cluster]:
+    """Two engines that nobody needs afterwards."""
+    monkeypatch.setenv("ZEXEC_HOME", os.path.join(nothing_left.folder, "home"))
+    with zexec.Cluster(2) as cluster:
+        cluster.wait_for_engines(2, UP)
+        yield cluster
+
+
+@pytest.fixture
+def mortal(host: str, request: pytest.FixtureRequest, nothing_left: object) -> Iterator[zexec.Pool]:
+    """A pool of such."""
+    cluster = request.getfixturevalue("mortal_cluster") if host == "process" else None
+    with zexec.Pool(2, cluster=cluster) as pool:
+        yield pool
+    pool.join()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 3 * KILLS)
-def test_engines(shared: zexec.Pool) -> None:
+def test_engines(mortal: zexec.Pool) -> None:
     """Each result is right or says that its engine died; afterwards all memory is free again."""
+    shared = mortal
     random.seed(KILLS)
     arena = doors.arena()
     assert arena is not None
@@ -43,8 +64,7 @@ def test_engines(shared: zexec.Pool) -> None:
             sleep(random.random() * 0.05)
             processes = shared._pool
             if processes:
-                with suppress(ProcessLookupError):  # it was killed just before, and is reaped meanwhile
-                    os.kill(random.choice(processes).pid, signal.SIGKILL)
+                kill_one(random.choice(processes).pid)
         stop.set()
 
     killer = threading.Thread(target=kill)
@@ -72,6 +92,13 @@ def test_engines(shared: zexec.Pool) -> None:
     assert arena.free == arena.taken
 
 
+def kill_one(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it is dead, and its hub will say so
+
+
 SCRIPT = """
     import sys
     import numpy as np
@@ -86,6 +113,46 @@ SCRIPT = """
             while True:
                 kept = [*kept[-5:], *pool.map(data.doubled, [a, *kept], 1)]
 """
+
+
+#: A client of a cluster: those engines are not its own.
+GUEST = SCRIPT.replace("zexec.Pool(2)", "zexec.Pool()")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 3 * KILLS)
+def test_clients_of_a_cluster(scripts: Scripts, mortal_cluster: zexec.Cluster) -> None:
+    """Hub and engines let go of all that was theirs; others notice nothing."""
+    random.seed(KILLS)
+    path = scripts.write(GUEST)
+    scripts.env.update(ZEXEC_CLUSTER=mortal_cluster.name, ZEXEC_HOME=os.environ["ZEXEC_HOME"])
+    with zexec.Pool(cluster=mortal_cluster) as pool:
+        ours = np.arange(N)
+        for _ in range(KILLS):
+            with scripts.start(path) as process:
+                assert process.stdout is not None
+                assert len(process.stdout.readline().split()) == 2
+                sleep(random.random() * 0.03)
+                process.kill()
+                process.wait()
+            np.testing.assert_array_equal(pool.apply(data.doubled, (ours,)), 2 * ours)
+        everybody = [mortal_cluster.pid, *(engine["pid"] for engine in mortal_cluster.engines())]
+        living = {str(os.getpid()), *map(str, everybody)}
+        assert tasks.until(lambda: all(foreign_arenas(pid) <= len(living) for pid in everybody))
+    pool.join()
+
+
+def foreign_arenas(pid: int) -> int:
+    """How many arenas' files a process has open."""
+    folder = f"/proc/{pid}/fd"
+    return len({os.stat(f"{folder}/{fd}").st_ino for fd in os.listdir(folder) if is_arena(f"{folder}/{fd}")})
+
+
+def is_arena(path: str) -> bool:
+    try:
+        return os.readlink(path).startswith("/memfd:zexec-arena")
+    except OSError:
+        return False
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ def test_shared_must_be_a_truth_value(pool: zexec.Pool) -> None:
         pool.options(shared=1)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("host", ["thread"])
 def test_sent_once_to_each_engine(shared: zexec.Pool, big: data.Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     from zexec.hub import hub
 

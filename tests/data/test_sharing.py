@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import zexec
-from tests.helpers import data
+from tests.helpers import data, tasks
 from zexec.wire import bundles
 from zexec.wire.arena import doors, memory
 from zexec.wire.arena.owner import Arena
@@ -121,7 +121,7 @@ def test_one_segment_for_all_who_get_the_same(arena: Arena, shared: zexec.Pool) 
     assert arena.peak < 8 * N * 1.1
     assert view.apply_sync(data.total, np.ones(N)) == [N, N]
     view.push({"a": None}, block=True)
-    assert arena.free == arena.taken
+    assert tasks.until(lambda: arena.free == arena.taken)
     view.apply_sync(data.total, np.ones(N))
     assert arena.peak < 2 * 8 * N * 1.1
 
@@ -299,6 +299,7 @@ def test_the_engine_copies_nothing(arena: Arena, shared: zexec.Pool, name: str) 
     thing = THINGS[name]()
     size = OWN_MEMORY.get(name, 0)
     one = shared.options(targets=0)
+    one.apply(data.nothing, (thing,))  # which imports what it needs
     for _ in range(2):
         one.apply(data.trace)
         one.apply(data.nothing, (thing,))

@@ -224,6 +224,17 @@ def after(a: Any, what: str) -> Any:
     return a
 
 
+def begin_anew() -> None:
+    """In an engine that others have used."""
+    from zexec.wire.arena import doors
+
+    let_go()
+    arena = doors.arena()
+    if arena is not None:
+        arena.trim(0)
+        arena.peak = arena.taken
+
+
 def put(thing: Any) -> None:
     _kept["thing"] = thing
 
@@ -380,3 +391,30 @@ def wait_at(ready: str, gate: str) -> None:
         with open(ready, "wb", 0) as here:
             here.write(b".")
         file.read(1)
+
+
+# -- in a cluster ------------------------------------------------------------------------------------------------------
+
+
+def spoil_and_die_once(a: Any, path: str) -> float:
+    from tests.helpers import tasks
+
+    if not tasks.lines(path):
+        tasks.append(path, "died")
+        a[:] = 9
+        os._exit(1)
+    return float(a.sum())
+
+
+def doubled_when(a: Any, path: str) -> Any:
+    from tests.helpers import tasks
+
+    tasks.wait_for(path)
+    return 2 * a
+
+
+def ramp_when(n: int, path: str) -> Any:
+    from tests.helpers import tasks
+
+    tasks.wait_for(path)
+    return ramp(n)

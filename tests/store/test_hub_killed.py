@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -245,6 +246,35 @@ def test_large_data_is_kept(killed: Killed, pool: zexec.Pool) -> None:
     for i, result in enumerate(results):
         assert (result.get(LONG) == data + i).all()
     assert killed.runs() == Counter(range(4))
+
+
+def run_array(item: tuple[str, int, Any]) -> Any:
+    log, i, a = item
+    sleep(0.01)
+    run(log, i)
+    return a * 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_large_data_by_reference(killed: Killed, pool: zexec.Pool) -> None:
+    """At any moment: what was on its way through the hub's descriptors is sent again, by whoever has it."""
+    n = 100
+    items = [(killed.log, i, np.full(50_000, float(i))) for i in range(n)]
+    result = pool.map_async(run_array, items, chunksize=1)
+    del items
+    began = 0
+    for _ in range(4):
+        began += random.randint(1, 20)
+        killed.wait_for_runs(began)
+        sleep(random.random() * 0.02)
+        killed.kill()
+        sleep(random.random() * 0.1)
+        killed.start()
+    for i, back in enumerate(result.get(LONG)):
+        assert (len(back), back[0], back[-1]) == (50_000, 2 * i, 2 * i)
+    assert set(killed.runs()) == set(range(n))
+    assert pool._client._link._line.lane is not None  # type: ignore[attr-defined]
 
 
 def test_keys_and_ports_stay(make: Callable[..., Killed]) -> None:

@@ -48,6 +48,8 @@ from zexec.net.bell import Bell
 from zexec.net.cards import Card, away
 from zexec.net.lines import Line
 from zexec.net.peers import myself
+from zexec.wire.arena import doors
+from zexec.wire.bundles import Bundle, is_referred
 
 LOGGER = logging.getLogger("zexec")
 #: What results say that a client has left behind.
@@ -61,12 +63,12 @@ PAUSE = 200e-6
 BURST, FEW, GATHER = 2e-3, 3, 5e-4
 #: Tasks in one message, and bytes of theirs from which on the next begins.
 BULK, BYTES = 2_000, 4 << 20
-#: Functions that the hub is trusted to remember for us; after that they are sent again.
-REMEMBER = 10_000
+#: Functions that the hub remembers for us, and bytes of them; after that all of them are sent again.
+REMEMBER, REMEMBER_BYTES = 10_000, 1 << 26
 #: Seconds between two looks for a hub that is to come back, and that one which is there may take to answer.
 LOOK, SOON = 0.1, 2.0
-#: Number of the question which tasks a hub that has come back knows.
-RESUME = -1
+#: Numbers of the question which tasks a hub knows: one that has come back; one whose results cannot be had as they came.
+RESUME, AGAIN = -1, -2
 
 
 class Remote:
@@ -132,6 +134,9 @@ class RemoteLink:
         self._sent_at = 0.0
         #: what the hub has of us, by digest: with the baggage
         self._known: dict[bytes, Function] = {}
+        self._known_size = 0
+        #: outcomes whose shared memory could not be had: the hub is asked for them once more
+        self._lost: dict[int, Outcome] = {}
         self._questions: dict[int, tuple[threading.Event, list[Answer]]] = {}
         self._number = 0
         #: ids of tasks that have not ended
@@ -140,10 +145,12 @@ class RemoteLink:
         self._crash: str | None = None
         #: set once the thread has ended and everything is released
         self.over = threading.Event()
+        #: what this process shares memory by, if it can
+        self._home = doors.home()
         self._line = Line(card, b"c" + os.urandom(16))
         self._bell = Bell()
         try:
-            self.greeted = self._greet(name, client)
+            self.greeted = self._greet(self._line, client, PATIENCE)
         except BaseException:
             self._line.close(0)
             self._bell.close()
@@ -153,12 +160,15 @@ class RemoteLink:
         self._bell.watch(self._line.fileno())
         self._thread = threading.Thread(target=self._run, name="zexec-io", daemon=True)
 
-    def _greet(self, name: str, client: int) -> Greeted:
-        self._line.send(Greet(myself(), name, client))
+    def _greet(self, line: Line, client: int, patience: float) -> Greeted:
+        home = doors.address_of(self._home)
+        line.send(Greet(myself(), self._name, client, home))
         try:
             while True:
-                answer = self._line.receive_within(PATIENCE)
+                answer = line.receive_within(patience)
                 if type(answer) is Greeted:
+                    if not line.meet(answer, home):
+                        LOGGER.debug("large data goes to and from cluster %r by frames", answer.cluster)
                     return answer
                 if type(answer) is Refused:
                     raise ClusterError(answer.reason)
@@ -350,18 +360,26 @@ class RemoteLink:
 
     def _send_tasks(self, tasks: list[Task], needs: Any = None) -> None:
         known = self._known
-        if len(known) > REMEMBER:
+        if len(known) > REMEMBER or self._known_size > REMEMBER_BYTES:
             known.clear()
+            self._known_size = 0
+            self._line.send(Ask(0, "functions"))
         new: list[Function] = []
+        #: those with data in shared memory, which others may want to use again: nobody keeps them longer than their tasks
+        passing: dict[bytes, Function] = {}
         last = packed = None
         for task in tasks:
             function = task.function
             if function is not last:
                 last = function
-                packed = known.get(function.digest)
+                packed = known.get(function.digest) or passing.get(function.digest)
                 if packed is None:
                     packed = function if self._baggage is None else self._baggage.pack(function)
-                    known[function.digest] = packed
+                    if self._line.lane is not None and is_referred(packed.payload):
+                        passing[function.digest] = packed
+                    else:
+                        known[function.digest] = packed
+                        self._known_size += len(packed.payload)
                     new.append(packed)
             assert packed is not None
             task.function = packed
@@ -477,7 +495,11 @@ class RemoteLink:
                     raise gone
                 self._come_back()
                 continue
-            bell.wait(0 if pending or self._crash else None)
+            due = doors.trim()
+            if pending or self._crash:
+                bell.wait(0)
+            else:
+                bell.wait(None if due is None else max(0.0, due - monotonic()))
 
     def _come_back(self) -> None:
         """The hub is gone, and may be started again: wait for that, and go on.
@@ -504,6 +526,8 @@ class RemoteLink:
             self._bell.watch(line.fileno())
             self._places = None
             self._known.clear()
+            self._known_size = 0
+            self._lost.clear()
             self._away = False
             # What was submitted meanwhile is in the inbox, and goes after this: it is not to be sent twice.
             self._unheard.doubt()
@@ -528,16 +552,11 @@ class RemoteLink:
         line = Line(card, b"c" + os.urandom(16))
         before = self.greeted
         try:
-            line.send(Greet(myself(), self._name, before.client))
-            while True:
-                answer = line.receive_within(SOON)
-                if type(answer) is Greeted:
-                    if (answer.host, answer.pid) == (before.host, before.pid):
-                        self._crash = f"{self.describe()} has given this client up: {self._line.lost}"
-                        raise EOFError(self._crash)
-                    return line, answer
-                if type(answer) is Refused:
-                    raise ClusterError(answer.reason)
+            answer = self._greet(line, before.client, SOON)
+            if (answer.host, answer.pid) == (before.host, before.pid):
+                self._crash = f"{self.describe()} has given this client up: {self._line.lost}"
+                raise EOFError(self._crash)
+            return line, answer
         except BaseException:
             line.close(0)
             raise
@@ -554,11 +573,17 @@ class RemoteLink:
     def _take_in(self, message: Any, outcomes: list[Outcome], refused: list[int], said: list[tuple[int, Any]]) -> None:
         kind = type(message)
         if kind is Outcomes:
-            outcomes += message.outcomes
+            outcomes += [
+                outcome for outcome in message.outcomes if type(outcome[2]) is not Bundle or self._is_whole(outcome)
+            ]
         elif kind is Kept:
             refused += message.ids
         elif kind is Answer and message.number == RESUME:
             self._resume(message.value or ())
+        elif kind is Answer and message.number == AGAIN:
+            # What it does not have either stays lost.
+            gone = self._lost if message.error else set(message.value or ()) & self._lost.keys()
+            outcomes += [self._lost.pop(id) for id in list(gone)]
         elif kind is Answer:
             question = self._questions.get(message.number)
             if question is not None:
@@ -573,13 +598,22 @@ class RemoteLink:
         elif kind is Refused:
             self._crash = f"{self.describe()}: {message.reason}"
 
+    def _is_whole(self, outcome: Outcome) -> bool:
+        """Whether a result with large data can be had. If not, the hub may have kept it, now or when it comes back."""
+        id, _, bundle, *_ = outcome
+        if not bundle.is_lost or self._lost.pop(id, None) is not None:
+            return True
+        self._lost[id] = outcome
+        self._inbox.append(Ask(AGAIN, "resume", [id]))
+        return False
+
     def _close(self) -> None:
         with self._lock:
             self._closing = True
             if not self._line.lost and not self._away:
                 self._line.send(Bye(self._detach, ""))
             if not self._away:
-                self._line.close()
+                self._line.close(patience=60.0 if self._detach else 0.0)
             self._bell.close()
             questions = list(self._questions.values())
         self.over.set()
@@ -587,3 +621,5 @@ class RemoteLink:
             done.set()
         self._ended(self._crash or (DETACHED if self._detach else None))
         del self._deliver, self._ended, self._hear
+        doors.forget()
+        self._home = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -17,7 +18,9 @@ from zexec.net.cards import Card
 from zexec.net.channels import TASKS, Ends, EngineChannel
 from zexec.net.lines import Line
 from zexec.net.peers import myself
+from zexec.wire.arena import doors
 
+LOGGER = logging.getLogger("zexec")
 #: Seconds that a hub may take to answer.
 PATIENCE = 30.0
 #: what whoever started this process says by its environment, see ``zexec.launch.children``
@@ -33,7 +36,11 @@ class LineEnds:
         self._tasks = tasks
 
     def open(self, letter: bytes, refer: bool) -> EngineChannel:
-        return self._tasks if letter == TASKS else Line(self._card, letter + self._name)
+        if letter == TASKS:
+            return self._tasks
+        line = Line(self._card, letter + self._name)
+        line.lane = self._tasks.lane
+        return line
 
     def arrived(self) -> None: ...
 
@@ -61,14 +68,17 @@ def join(
     if LIFELINE in environment:
         die_with(int(environment[LIFELINE]))
     name = os.urandom(16)
+    home = doors.settle()
 
     def register() -> Register:
-        return Register(myself(), environment.get(TOKEN, ""), name.hex())
+        return Register(myself(), environment.get(TOKEN, ""), name.hex(), home=home)
 
     line = Line(card, TASKS + name)
     try:
         line.send(register())
         welcome = _answer(line, patience)
+        if not line.meet(welcome, home):
+            LOGGER.debug("large data goes to and from cluster %r by frames", card.name)
     except BaseException:
         line.close(0)
         raise

@@ -40,6 +40,7 @@ from zexec.messages import (
 from zexec.net.cards import Card, away
 from zexec.net.channels import CONTROL, TASKS
 from zexec.net.lines import Line
+from zexec.wire.bundles import Bundle
 
 #: Seconds between two looks for a hub that is to come back.
 LOOK = 0.1
@@ -72,7 +73,9 @@ class Lasting:
         self.life = welcome.life
         self.info = EngineInfo(welcome.serial, welcome.id, -1, "")
         self.tasks = _TaskChannel(self, line)
-        self.control = _ControlChannel(self, Line(card, CONTROL + name))
+        control = Line(card, CONTROL + name)
+        control.lane = line.lane
+        self.control = _ControlChannel(self, control)
         #: by number: which task it is, for all that came and is not stored
         self._names: dict[int, int] = {}
         #: numbers of those that have not ended here
@@ -163,7 +166,9 @@ class Lasting:
                 # It was there all the time, and has given this engine up.
                 self.given_up = True
                 raise EOFError("the hub has given this engine up")
+            line.meet(welcome, message.home)
             control = Line(card, CONTROL + name)
+            control.lane = line.lane
         except BaseException:
             line.close(0)
             if control is not None:
@@ -245,6 +250,12 @@ class _TaskChannel:
                 with owner.lock:
                     owner.lost = owner.lost or self.line is line
                 # The io thread looks for the hub.
+                owner.wait_for_line(line)
+                continue
+            if type(message) is Tasks and _is_lost(message):
+                # The hub has ended, and what it had from others cannot be had through it any more. To be run later, or elsewhere.
+                with owner.lock:
+                    owner.lost = owner.lost or self.line is line
                 owner.wait_for_line(line)
                 continue
             with owner.lock:
@@ -334,6 +345,12 @@ class LastingEnds:
     def arrived(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+def _is_lost(message: Tasks) -> bool:
+    """Whether large data of it cannot be had."""
+    payloads = [task[2] for task in message.tasks] + [function[1] for function in message.functions]
+    return any(type(payload) is Bundle and payload.is_lost for payload in payloads)
 
 
 def _next(line: Line) -> Any:

@@ -34,12 +34,15 @@ from zexec.messages import (
     Outcome,
     Outcomes,
     Peer,
+    Reached,
     Refused,
     Submit,
     Task,
     Withdraw,
 )
 from zexec.net.doors import Door
+from zexec.wire.arena import doors
+from zexec.wire.bundles import is_referred
 
 #: Outcomes in one message, and bytes of theirs from which on the next begins.
 BULK, BYTES = 5_000, 4 << 20
@@ -123,6 +126,8 @@ class Desk:
         self._new_number = number or count(1).__next__
         #: answers that were long in coming: to whom
         self._late: deque[tuple[int, Answer]] = deque()
+        #: where the hub's shared memory is, if it has any
+        self.home: Any = None
         #: how tasks ended that nobody here remembers: of the store
         self.recall: Callable[[int], Outcome | None] = lambda id: None
         #: makes tasks anew of what the store has: by pairs of an old id and a new one
@@ -147,6 +152,7 @@ class Desk:
             Ended: self._on_ended,
             Ask: self._on_ask,
             Bye: self._on_bye,
+            Reached: self._on_reached,
         }
 
     # -- from clients ------------------------------------------------------------------------------------------------
@@ -189,14 +195,28 @@ class Desk:
         visitor.address = address
         visitor.detached = False
         self._by_address[address] = visitor
-        self._door.send(
-            address, Greeted(visitor.number, self._cluster, socket.gethostname(), os.getpid(), self._durable)
-        )
+        reached = self.home is not None and message.home is not None and doors.find(message.home)
+        here = socket.gethostname(), os.getpid()
+        self._door.send(address, Greeted(visitor.number, self._cluster, *here, self._durable, self.home, reached))
+
+    def _on_reached(self, visitor: Visitor, message: Reached) -> None:
+        if visitor.address is not None:
+            self._door.share(visitor.address)
 
     def _on_submit(self, visitor: Visitor, message: Submit) -> None:
         functions = visitor.functions
         for function in message.functions:
             functions[function.digest] = function
+        try:
+            self._take_tasks(visitor, message)
+        finally:
+            # Those that hold shared memory come again with further tasks of theirs.
+            for function in message.functions:
+                if is_referred(function.payload):
+                    functions.pop(function.digest, None)
+
+    def _take_tasks(self, visitor: Visitor, message: Submit) -> None:
+        functions = visitor.functions
         number, open_ = visitor.number, visitor.open
         tasks = message.tasks
         if message.needs is not None and "place" in message.needs:
@@ -260,6 +280,9 @@ class Desk:
                 place, key = message.args
                 value = None
                 self._forget(visitor, int(place), int(key))
+            elif message.what == "functions":
+                value = None
+                visitor.functions.clear()
             elif message.what == "resubmit":
                 value = self._resubmit(visitor, message.args)
             elif message.what == "resume":

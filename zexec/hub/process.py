@@ -41,10 +41,13 @@ from zexec.net import cards
 from zexec.net.bell import Bell
 from zexec.net.cards import CLIENT, ENGINE, HUB, Card
 from zexec.net.doors import Door, Guard, Keys, make_context
+from zexec.wire.arena import doors
 
 LOGGER = logging.getLogger("zexec.hub")
 #: Seconds between two looks at a suspect connection.
 PROBE = 0.01
+#: Seconds between two looks whether large data has arrived at a client.
+ARRIVAL = 0.1
 #: Seconds that engines may take to end when the cluster does.
 LAST = 3.0
 
@@ -136,6 +139,7 @@ class HubProcess:
             self.keeper,
             self.keeper.next_client,
         )
+        self.roster.home = self.desk.home = doors.settle()
         self._connect_store(durable)
         self._write_cards(to_clients.endpoints, to_engines.endpoints)
         if settings.kind:
@@ -259,6 +263,7 @@ class HubProcess:
             while True:
                 if self._guard is not None:
                     self._guard.answer()
+                on_the_way = doors.collect()
                 hub.receive(ready)
                 for serial in roster.cut:
                     hub.connection_ended(serial)
@@ -287,6 +292,11 @@ class HubProcess:
                 del outcomes, refused, said
                 if hub.finished or (self._deadline is not None and now > self._deadline):
                     return
+                trim_due = doors.trim()
+                if on_the_way or doors.collect():
+                    trim_due = now + ARRIVAL if trim_due is None else min(trim_due, now + ARRIVAL)
+                if trim_due is not None and (due is None or trim_due < due):
+                    due = trim_due
                 ready = self._sleep(now, due)
         finally:
             self._close()

@@ -17,9 +17,10 @@ from typing import Any
 from zexec.core import events as ev
 from zexec.launch.children import Child
 from zexec.launch.stacks import collect, is_stopped
-from zexec.messages import Death, Leave, Peer, Refused, Register, ResultRecord, Welcome
+from zexec.messages import Death, Leave, Peer, Reached, Refused, Register, ResultRecord, Welcome
 from zexec.net.channels import CONTROL, TASKS, Ends, Received
 from zexec.net.doors import Door
+from zexec.wire.arena import doors
 
 #: Seconds by which a clock may be ahead of ours, or behind, until that is worth a word. A message may have waited for long, so a
 #: clock that seems to be behind need not be.
@@ -45,6 +46,8 @@ class Member:
     next_seq: int = 0
     #: seconds by which its clock is ahead of ours, as far as can be told
     ahead: float = 0.0
+    #: whether large data goes to it by reference
+    shares: bool = False
 
     @property
     def pid(self) -> int:
@@ -91,6 +94,8 @@ class Roster:
         #: which life of the hub this is, and whether there may be another
         self.life = os.urandom(8).hex()
         self.durable = False
+        #: where the hub's shared memory is, if it has any
+        self.home: Any = None
 
     # -- who they are ------------------------------------------------------------------------------------------------
 
@@ -129,7 +134,10 @@ class Roster:
         self.current = {**self.current, id: member}
         if child is not None:
             self._sentinels[child.sentinel] = serial
-        if gone or not self._door.send(TASKS + token, Welcome(serial, id, self.life, self.durable)):
+        # What it gives by reference can be had from here on, also when it has died.
+        reached = self.home is not None and message.home is not None and doors.find(message.home)
+        welcome = Welcome(serial, id, self.life, self.durable, self.home, reached)
+        if gone or not self._door.send(TASKS + token, welcome):
             self.cut.append(serial)
 
     def job_ended(self, token: str, why: str) -> None:
@@ -151,7 +159,7 @@ class Roster:
         raise NotImplementedError("engines of a cluster come by themselves")
 
     def shares_memory(self, serial: int) -> bool:
-        return False
+        return self.engines[serial].shares
 
     def by_sentinel(self, fd: int) -> int | None:
         return self._sentinels.get(fd)
@@ -232,7 +240,11 @@ class Roster:
         received: list[Received] = []
         for address, message in self._door.receive():
             serial = self._serials.get(address[1:])
-            if serial is not None:
+            if type(message) is Reached:
+                if serial in self.engines:
+                    self.engines[serial].shares = True
+                    self._door.share(TASKS + address[1:])
+            elif serial is not None:
                 received.append((address[:1], serial, message))
             elif type(message) is Register and address[:1] == TASKS:
                 self._on_register(address, message)

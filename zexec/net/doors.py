@@ -24,6 +24,7 @@ from zmq.utils import z85
 
 from zexec.errors import ClusterError, ProtocolError
 from zexec.messages import Pulse
+from zexec.wire.arena.doors import Lane
 from zexec.wire.talk import decode, encode
 
 #: Payloads larger than this travel in pieces of this size: so nobody ever holds one twice, encrypted and not.
@@ -210,6 +211,8 @@ class Door:
         self._peers: dict[bytes, tuple[zmq.Socket[Any], int]] = {}
         self._by_fd: dict[int, set[bytes]] = {}
         self._suspects: dict[bytes, float] = {}
+        #: ways of large data to peers that can reach this process's memory
+        self._lanes: dict[bytes, Lane] = {}
         try:
             for endpoint in endpoints:
                 self._open(context, domain, endpoint, keys, watch)
@@ -248,7 +251,11 @@ class Door:
         peer = self._peers.get(address)
         if peer is None:
             return False
-        return self._send(peer[0], address, encode(message))
+        return self._send(peer[0], address, encode(message, self._lanes.get(address)))
+
+    def share(self, address: bytes) -> None:
+        """From now on large data goes to this peer by reference: it can reach the memory where that is."""
+        self._lanes.setdefault(address, Lane())
 
     def _send(self, socket: zmq.Socket[Any], address: bytes, frames: list[Any]) -> bool:
         try:
@@ -333,6 +340,9 @@ class Door:
         """Let go of a peer."""
         _, fd = self._peers.pop(address, (None, -1))
         self._suspects.pop(address, None)
+        lane = self._lanes.pop(address, None)
+        if lane is not None:
+            lane.close()
         others = self._by_fd.get(fd)
         if others is not None:
             others.discard(address)

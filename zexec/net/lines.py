@@ -14,24 +14,29 @@ from typing import Any
 import zmq
 
 from zexec.errors import ClusterError
+from zexec.messages import Reached
 from zexec.net.cards import Card
 from zexec.net.doors import is_ready, read_event, receive_payloads, send_frames, tune
-from zexec.wire.bundles import plain_memory
+from zexec.wire.arena import doors
+from zexec.wire.arena.doors import Address, Lane
+from zexec.wire.bundles import LARGE, plain_memory
 from zexec.wire.talk import decode, encode
 
 #: ms between attempts to connect.
 RECONNECT = 20
 #: ms that what was not sent yet may take when a line is closed.
 LINGER = 2_000
+#: Seconds that a hub may take to look at large data that was sent last.
+PATIENCE = 60.0
 
 _UP, _LOST = zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_DISCONNECTED
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 
 def whole(pieces: Any) -> Any:
-    """A payload in one, for whoever unpickles it: as it came if it came in one piece."""
+    """A payload in one, for whoever unpickles it: as it came, or in memory that is aligned if it may be that of arrays."""
     frames = pieces.frames
-    if len(frames) == 1:
+    if len(frames) == 1 and len(frames[0]) < LARGE:
         return frames[0].buffer
     data = plain_memory(len(pieces))
     at = 0
@@ -77,10 +82,12 @@ class Line:
         #: why nothing will come any more, or ""
         self.lost = ""
         self._stood = False
+        #: the way of large data to the hub, if that can reach this process's memory
+        self.lane: Lane | None = None
         socket.connect(self.endpoint)
 
     def send(self, message: Any) -> None:
-        send_frames(self._socket, encode(message))
+        send_frames(self._socket, encode(message, self.lane))
 
     def receive(self) -> Any:
         """The next message; waits for it, for ever if the line is lost meanwhile."""
@@ -146,8 +153,31 @@ class Line:
         """
         return is_ready(self._socket) or is_ready(self._monitor)
 
-    def close(self, linger: int | None = None) -> None:
-        """Hang up. ``linger``: ms that what was not sent yet may take."""
+    def meet(self, answer: Any, home: Address | None) -> bool:
+        """Agree with the hub on shared memory, when it has welcomed this process. Whether each can reach the other's.
+
+        Args:
+            answer: its welcome.
+            home: what it was told of this process's.
+        """
+        if home is None:
+            return False
+        if answer.reached:
+            self.lane = Lane()
+        reaches = answer.home is not None and doors.find(answer.home)
+        if reaches:
+            self.send(Reached())
+        return reaches and self.lane is not None
+
+    def close(self, linger: int | None = None, patience: float = PATIENCE) -> None:
+        """Hang up.
+
+        Args:
+            linger: ms that what was not sent yet may take.
+            patience: seconds that the hub may take to look at large data that was sent last.
+        """
+        if self.lane is not None:
+            self.lane.close(0.0 if self.lost or linger == 0 else patience)
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close(linger)

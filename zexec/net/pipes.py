@@ -20,6 +20,7 @@ from typing import Any
 
 from zexec.errors import ProtocolError
 from zexec.net.channels import CONTROL, TASKS, Received
+from zexec.wire.arena.doors import Lane
 from zexec.wire.frames import Message, decode, encode
 from zexec.wire.stream import Assembler, pack
 
@@ -51,7 +52,7 @@ class EnginePipe:
 
     def __init__(self, fd: int, refer: bool = False) -> None:
         self._fd = fd
-        self._refer = refer
+        self._refer = Lane() if refer else None
         self._assembler = Assembler()
         self._received: deque[Message] = deque()
 
@@ -122,7 +123,7 @@ class _Connection:
         self.serial = serial
         self.fd = fd
         self.open = True
-        self.refer = False
+        self.refer: Lane | None = None
         self.assembler = Assembler()
         #: buffers that the socket has not taken, the first perhaps in part
         self.unsent: list[Any] = []
@@ -168,7 +169,7 @@ class PipeHub:
         self._ends.pop(serial).close()
         for letter in (TASKS, CONTROL):
             connection = self._by_address[letter, serial]
-            connection.refer = refer
+            connection.refer = Lane() if refer else None
             self._watch(connection.fd)
 
     def send(self, letter: bytes, serial: int, message: Message) -> bool:

@@ -15,7 +15,18 @@ from zexec import messages as m
 from zexec.messages import Function, Task
 from zexec.records.plain import date_of
 from zexec.records.query import Lookup
-from zexec.wire.bundles import MAGIC, Bundle, decode
+from zexec.wire.bundles import MAGIC, Bundle, decode, is_referred
+
+#: Bytes of a payload up to which a store in memory copies what is in shared memory, to remember it when the task has ended.
+COPIED = 1 << 20
+
+
+class _Gone(tuple[()]):
+    """No buffers."""
+
+
+#: Instead of a payload of which more than that was in shared memory.
+GONE = _Gone()
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +62,13 @@ class Entry:
     result: Any = None
 
     def task(self, function: Function) -> Task:
-        """The task anew, to be run."""
+        """The task anew, to be run.
+
+        Raises:
+            KeyError: its arguments have not been kept.
+        """
+        if self.payload is GONE or function.payload is GONE:
+            raise KeyError(f"the arguments of task {self.id} were large, and have not been kept")
         targets = None if self.targets is None else frozenset(self.targets)
         return Task(
             self.id,
@@ -66,8 +83,14 @@ class Entry:
         )
 
     def outcome(self) -> m.Outcome:
-        """How it ended, as the hub reports it to a client."""
+        """How it ended, as the hub reports it to a client.
+
+        Raises:
+            KeyError: its result has not been kept.
+        """
         assert self.status is not None
+        if self.result is GONE:
+            raise KeyError(f"the result of task {self.id} was large, and has not been kept")
         engine = -1 if self.engine is None else self.engine
         result = None if self.result is None else joined(self.result)
         return self.id, self.status, result, self.detail, engine, (self.started or 0) / 1e6, self.seconds or 0.0
@@ -128,8 +151,15 @@ def buffers_of(payload: Any) -> list[Any]:
     if payload is None:
         return []
     if isinstance(payload, Bundle):
-        return payload.encode(False, False)
+        return payload.encode(None, False)
     return list(payload) if isinstance(payload, list | tuple) else [payload]
+
+
+def apart(payload: Any) -> Any:
+    """A payload that holds nobody's shared memory: with data of its own, or GONE if that would be much."""
+    if not is_referred(payload):
+        return payload
+    return payload.by_value() if len(payload) <= COPIED else GONE
 
 
 def joined(payload: Any) -> Any:

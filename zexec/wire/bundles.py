@@ -45,8 +45,8 @@ LOGGER = logging.getLogger("zexec")
 #: as ``zexec.wire.arena.memory`` has it, which is not loaded before it is needed
 OWN = "own"
 
-#: What a part is: memory that goes along; a segment; a segment to which somebody may write still.
-_VALUE, _REFERENCE, _LIVE = 0, 1, 2
+#: What a part is: memory that goes along; a segment; a segment to which somebody may write still; nothing any more.
+_VALUE, _REFERENCE, _LIVE, _LOST = 0, 1, 2, 3
 #: what a head begins with, and no pickle
 MAGIC = b"zxB\1"
 #: that; numbers of parts and buffers; number of the part that has the pickle, or -1, begin and length of the pickle there
@@ -116,47 +116,65 @@ class Bundle:
         return sum(size for _, _, size in self._parts)
 
     @property
+    def is_lost(self) -> bool:
+        """Whether something of it is gone, or cannot be reached from here."""
+        return any(keeper is None for keeper, _, _ in self._parts)
+
+    @property
     def keepers(self) -> list[Any]:
         """What keeps its segments."""
         return [keeper for keeper, _, _ in self._parts if _is_shared(keeper)]
 
+    def by_value(self) -> Bundle:
+        """The same, with all data in memory of its own: nobody's segment is held by it."""
+        parts: list[Part] = []
+        for part in self._parts:
+            keeper, offset, size = part
+            if _is_shared(keeper):
+                data = bytes(keeper.map(offset, _round(size, ALIGN), False))
+                part = data, 0, len(data)
+            parts.append(part)
+        return Bundle(parts, self._buffers, self._stream, self._read_only)
+
     def __reduce__(self) -> Any:
         # Inside another payload: its data goes along as the other's does.
-        head, *values = self.encode(False, False)
+        head, *values = self.encode(None, False)
         return _rebuild, (head, [pickle.PickleBuffer(value) for value in values])
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
-    def encode(self, refer: bool, hand_over: bool) -> list[Any]:
+    def encode(self, refer: doors.Lane | None, hand_over: bool) -> list[Any]:
         """As frames.
 
         Args:
-            refer: the other side can reach this process's segments, and those that this process can.
-            hand_over: nobody here will keep the bundle until it has arrived.
+            refer: the way to the other side, if it can reach this process's segments, and those that this process can.
+            hand_over: nobody here will keep the bundle until it has arrived: its lane is to.
         """
         values: list[Any] = []
         parts = []
         referred = False
         for keeper, offset, size in self._parts:
             is_shared = _is_shared(keeper)
-            if is_shared and refer:
+            if is_shared and refer is not None:
                 parts.append(_PART.pack(_LIVE if keeper.live else _REFERENCE, *keeper.place, offset, size))
                 referred = True
                 continue
             if keeper is None:
-                value: Any = memoryview(b"")
-            elif is_shared:
-                value = keeper.map(offset, _round(size, ALIGN), False)
+                parts.append(_PART.pack(_LOST, b"", 0, 0, 0, 0, 0, size))
+                continue
+            if is_shared:
+                value: Any = keeper.map(offset, _round(size, ALIGN), False)
             else:
                 value = keeper
             values.append(value)
             parts.append(_PART.pack(_VALUE, b"", 0, 0, 0, 0, 0, len(value)))
         ticket = _TICKET.pack(False, b"", 0, 0, 0)
         if referred and hand_over:
+            assert refer is not None
             arena = doors.arena()
-            number = None if arena is None else arena.ticket(self)
+            number = None if arena is None else _ticket(arena, self, refer)
             if arena is None or number is None:
-                return self.encode(False, False)
+                return self.encode(None, False)
             ticket = _TICKET.pack(True, arena.door.token, arena.pid, arena.door.fd, number)
         stream: Any = b""
         if type(self._stream) is tuple:
@@ -203,7 +221,9 @@ def decode(frames: Sequence[Any], at: int) -> Bundle:
             value = frames[at]
             if len(value) != size:
                 raise ProtocolError("a bundle whose part is not as long as it says")
-            parts.append((value if size else None, 0, size))
+            parts.append((value, 0, size))
+        elif kind == _LOST:
+            parts.append((None, 0, size))
         else:
             parts.append((_lease(token, pid, fd, slot, generation, offset, size, kind == _LIVE), offset, size))
     if has_ticket:
@@ -227,6 +247,11 @@ def _rebuild(head: bytes, values: list[Any]) -> Bundle:
     return decode([head, *values], 0)
 
 
+def is_referred(payload: Any) -> bool:
+    """Whether a payload has data in shared memory, and holds that."""
+    return type(payload) is Bundle and bool(payload.keepers)
+
+
 def _is_shared(keeper: Any) -> bool:
     return hasattr(keeper, "place")
 
@@ -240,8 +265,22 @@ def _lease(token: bytes, pid: int, fd: int, slot: int, generation: int, offset: 
     own = doors.own(token)
     if own is not None:
         return own.claim(slot, generation, offset, size)
-    attached = doors.attach(token, pid, fd)
-    return None if attached is None else attached.lease(slot, generation, offset, size, live)
+    while True:
+        attached = doors.attach(token, pid, fd)
+        if attached is None:
+            return None
+        lease = attached.lease(slot, generation, offset, size, live)
+        # It was let go of just now, unless the segment is gone: then come in again.
+        if lease is not None or not attached.closed:
+            return lease
+
+
+def _ticket(arena: Any, bundle: Bundle, lane: doors.Lane) -> int | None:
+    try:
+        ticket: int | None = arena.ticket(bundle, lane)
+    except OSError:
+        return None
+    return ticket
 
 
 # -- making them -----------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from zexec.messages import (
     Stop,
     Tasks,
 )
+from zexec.wire.arena.doors import Lane
 from zexec.wire.bundles import Bundle
 from zexec.wire.bundles import decode as decode_bundle
 
@@ -57,12 +58,13 @@ _LAST_KIND = MAP | STARMAP | KEEP_GOING
 _NO_TIMEOUT = inf
 
 
-def encode(message: Message, refer: bool = False) -> list[Frame]:
+def encode(message: Message, refer: Lane | None = None) -> list[Frame]:
     """Turn a message into frames for one multipart send.
 
     Args:
         message: the message.
-        refer: the other side can reach the shared memory that this one can: large data need not be among the frames.
+        refer: the way to the other side, if that can reach the shared memory that this one can: large data need not be among
+            the frames.
     """
     extra = _Extra(refer)
     return [b"".join(_PACK[type(message)](message, extra)), *extra]
@@ -73,7 +75,7 @@ class _Extra(list[Frame]):
 
     __slots__ = ("refer",)
 
-    def __init__(self, refer: bool) -> None:
+    def __init__(self, refer: Lane | None) -> None:
         self.refer = refer
 
 

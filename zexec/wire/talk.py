@@ -23,6 +23,7 @@ from zexec import messages as msg
 from zexec.errors import ProtocolError
 from zexec.messages import KEEP_GOING, MAP, STARMAP, WAITED, Death, Function, Outcome, Task
 from zexec.wire import frames as base
+from zexec.wire.arena.doors import Lane
 from zexec.wire.frames import Frame, _bound, _Extra, _fetch, _start, _stow
 
 #: A pulse is what is sent most often to nobody.
@@ -31,7 +32,7 @@ _CANCEL, _WITHDRAW, _KEPT, _PLAIN = _start("c"), _start("w"), _start("k"), _star
 _NAMED, _STORED = _start("n"), _start("D")
 
 
-def encode(message: Any, refer: bool = False) -> list[Frame]:
+def encode(message: Any, refer: Lane | None = None) -> list[Frame]:
     """Turn a message into frames for one multipart send. ``refer``: as for ``zexec.wire.frames.encode``."""
     kind = type(message)
     pack = _PACK.get(kind)
@@ -99,6 +100,7 @@ def _rebuild(cls: type, values: Any) -> Any:
 _KINDS: dict[bytes, type] = {
     b"R": msg.Register,
     b"W": msg.Welcome,
+    b"M": msg.Reached,
     b"N": msg.Refused,
     b"L": msg.Leave,
     b"G": msg.Greet,
@@ -130,7 +132,7 @@ def _pack_submit(m: msg.Submit, extra: _Extra) -> tuple[bytes, ...]:
     strings += digests
     for function in m.functions:
         strings += function.digest, function.payload, function.name.encode()
-    lengths, listed = _stow(strings, extra)
+    lengths, listed = _stow(strings, extra, hand_over=True)
     flags = 0
     columns = [struct.pack(f"<{len(lengths)}I{len(which)}I{len(listed)}I", *lengths, *which, *listed)]
     if tasks[-1].id != first + n - 1 or any(task.id != id for id, task in enumerate(tasks, first)):
@@ -243,7 +245,7 @@ def _pack_outcomes(m: msg.Outcomes, extra: _Extra) -> tuple[bytes, ...]:
     n = len(m.outcomes)
     ids, statuses, payloads, details, engines, starts, durations = zip(*m.outcomes, strict=True)
     strings = list(payloads)
-    lengths, listed = _stow(strings, extra)
+    lengths, listed = _stow(strings, extra, hand_over=True)
     # Nearly all details are serials of engines.
     serials = [detail if type(detail) is int else -1 for detail in details]
     told = [

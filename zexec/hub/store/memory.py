@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from zexec.hub.store import Reading, Restored
 from zexec.messages import Function, Outcome, Task
-from zexec.records.entry import Entry, check_keys, entry_of, look_into, micros, settle, show, weigh
+from zexec.records.entry import Entry, apart, check_keys, entry_of, look_into, micros, settle, show, weigh
 from zexec.records.query import Query, matcher
 
 T = TypeVar("T")
@@ -23,7 +23,8 @@ CULL = 0.1
 class MemoryStore:
     """Remembers the newest tasks, and every open one.
 
-    A task whose buffers take a tenth of the room is forgotten when it ends: it would push out all others.
+    A task whose buffers take a tenth of the room is forgotten when it ends: it would push out all others. Of one with much data
+    in shared memory the data is forgotten then: others want to use that again, and to copy it would take longer than all else.
 
     Args:
         records: how many; more only if more are open.
@@ -74,7 +75,7 @@ class MemoryStore:
                     uses[digest] += 1
                 else:
                     uses[digest] = 1
-                    self._functions[digest] = task.function
+                    self._functions[digest] = _apart(task.function)
                 self._size += weigh(entry.payload)
             self._cull()
         return self.durable
@@ -94,7 +95,9 @@ class MemoryStore:
                 entry = self._entries.get(outcome[0])
                 if entry is not None and entry.status is None:
                     settle(entry, outcome, at)
-                    self._size += weigh(entry.result)
+                    self._size -= weigh(entry.payload)
+                    entry.payload, entry.result = apart(entry.payload), apart(entry.result)
+                    self._size += entry.weight()
                     self._ended[entry.id] = None
                     if entry.weight() > CULL * self._size_limit:
                         self._forget(entry.id)
@@ -181,3 +184,10 @@ class MemoryStore:
 
     def close(self) -> None:
         return None
+
+
+def _apart(function: Function) -> Function:
+    payload = apart(function.payload)
+    return (
+        function if payload is function.payload else Function(function.digest, payload, function.name, function.shared)
+    )

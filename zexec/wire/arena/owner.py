@@ -17,10 +17,12 @@ from typing import Any
 from weakref import ref
 
 from zexec.wire.arena import memory
-from zexec.wire.arena.doors import Door
+from zexec.wire.arena.doors import DATA_AT, Door, Lane
 from zexec.wire.arena.memory import OWN, RELEASES, Place, Releases, lend, map_file, punch, unmap
-from zexec.wire.arena.table import DATA_AT, READERS, SLOTS, TICKET_COUNT, Rows, Table, is_locked
+from zexec.wire.arena.table import READERS, SLOTS, TICKET_COUNT, Rows, Table, is_locked
 
+#: Seconds for which a ticket is not used again whose message nobody waits for any more: its receiver might yet read it.
+LATE = 60.0
 #: Free extents are kept for at most so long, in seconds.
 KEEP = 10.0
 #: A free extent is used for a segment only if it is at most so many times as large.
@@ -170,8 +172,10 @@ class Arena:
         self._retired: list[Extent] = []
         self._slots = iter(range(1, SLOTS))
         self._free_slots: list[int] = []
-        #: what messages on their way hold, by ticket, oldest first
-        self._on_the_way: deque[tuple[int, Any]] = deque()
+        #: lanes with something on the way
+        self._lanes: set[Lane] = set()
+        #: of lanes that are closed: until when a ticket is not used again, which, and what it holds
+        self._late: deque[tuple[float, int, Any]] = deque()
         self._tickets = iter(range(TICKET_COUNT))
         self._free_tickets: list[int] = []
 
@@ -317,22 +321,71 @@ class Arena:
 
     # -- on the way --------------------------------------------------------------------------------------------------
 
-    def ticket(self, what: Any) -> int | None:
-        """Keep something until the receiver of a message clears its ticket; None if there are too many."""
+    def ticket(self, what: Any, lane: Lane) -> int | None:
+        """Keep something until the receiver of a message clears its ticket; None if there are too many.
+
+        Raises:
+            OSError: there is no memory for the header.
+        """
         with RELEASES.lock:
+            tickets = self.table.tickets
             self._collect_tickets()
             ticket = self._free_tickets.pop() if self._free_tickets else next(self._tickets, None)
             if ticket is not None:
-                self.table.tickets[ticket] = 1
-                self._on_the_way.append((ticket, what))
+                tickets[ticket] = 1
+                lane.waiting.append((ticket, what))
+                self._lanes.add(lane)
         RELEASES.drain()
         return ticket
 
+    def collect(self) -> bool:
+        """Let go of what has arrived. Whether there is more on the way."""
+        if not self._lanes and not self._late:
+            return False
+        with RELEASES.lock:
+            self._collect_tickets()
+            RELEASES.run()
+        RELEASES.drain()
+        return bool(self._lanes or self._late)
+
+    def close_lane(self, lane: Lane, patience: float) -> None:
+        """Nothing goes that way any more. See ``Lane.close``."""
+        with RELEASES.lock:
+            self._collect_tickets()
+            until = monotonic() + max(LATE, patience)
+            while lane.waiting:
+                ticket, what = lane.waiting.popleft()
+                self._late.append((until, ticket, what if patience else None))
+            self._lanes.discard(lane)
+        RELEASES.drain()
+
+    @property
+    def on_the_way(self) -> int:
+        """How many messages that hold something have not arrived."""
+        self.collect()
+        return sum(len(lane.waiting) for lane in self._lanes) + sum(what is not None for _, _, what in self._late)
+
     def _collect_tickets(self) -> None:
-        """Let go of what has arrived. Messages arrive in order, more or less: so look at the oldest."""
-        waiting = self._on_the_way
-        while waiting and not self.table.tickets[waiting[0][0]]:
-            self._free_tickets.append(waiting.popleft()[0])
+        """Let go of what has arrived. Under the lock."""
+        if not self._lanes and not self._late:
+            return
+        tickets = self.table.tickets
+        for lane in list(self._lanes):
+            # On one lane messages arrive in order, more or less: so look at the oldest.
+            waiting = lane.waiting
+            while waiting and not tickets[waiting[0][0]]:
+                self._free_tickets.append(waiting.popleft()[0])
+            if not waiting:
+                self._lanes.discard(lane)
+        if self._late:
+            now = monotonic()
+            for _ in range(len(self._late)):
+                until, ticket, what = self._late.popleft()
+                if tickets[ticket] and until > now:
+                    self._late.append((until, ticket, what))
+                else:
+                    self._free_tickets.append(ticket)
+                del what
 
     # -- room --------------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from zexec.wire.arena import memory
-from zexec.wire.arena.doors import Door
+from zexec.wire.arena import doors, memory
+from zexec.wire.arena.doors import DATA_AT, Door
 from zexec.wire.arena.memory import RELEASES, Place, Releases
-from zexec.wire.arena.table import DATA_AT, READERS, SLOTS, TICKET_COUNT, Rows, Table, lock_row, unlock_row
+from zexec.wire.arena.table import READERS, SLOTS, TICKET_COUNT, Rows, Table, lock_row, unlock_row
 
 
 class Attached:
@@ -40,6 +40,11 @@ class Attached:
                 if self._row[slot]:
                     self._row[slot] = 0
         self._row[0] = 1
+        #: leases that there are
+        self._leases = 0
+        #: nobody here looks for this arena any more: its door is closed with its last lease
+        self._leaving = False
+        self.closed = False
 
     @property
     def fd(self) -> int:
@@ -57,12 +62,16 @@ class Attached:
             offset, size: the part of the file that is wanted of it.
             live: its owner may write to it.
         """
-        if not 0 < slot < SLOTS or not self._has(offset, size):
+        if not 0 < slot < SLOTS:
             return None
         with RELEASES.lock:
+            if self.closed or not self._has(offset, size):
+                return None
             self._row[slot] += 1
             is_it = self._table.generations[slot] == generation
-            if not is_it:
+            if is_it:
+                self._leases += 1
+            else:
                 self._row[slot] -= 1
         RELEASES.drain()
         return Lease(self, slot, generation, live) if is_it else None
@@ -71,6 +80,23 @@ class Attached:
         """The end of a lease. Under the lock."""
         if os.getpid() == self._pid:
             self._row[slot] -= 1
+            self._leases -= 1
+            if self._leaving and not self._leases:
+                self._shut()
+
+    def leave(self) -> None:
+        """Close its door, which was found, as soon as nothing of it is in use here."""
+        with RELEASES.lock:
+            self._leaving = True
+            if not self._leases and not self.closed:
+                self._shut()
+        RELEASES.drain()
+
+    def _shut(self) -> None:
+        # In this order: nobody opens it again before it is closed. That also unlocks the row.
+        self.closed = True
+        self._door.shut()
+        doors.shut_found(self._door.token)
 
     def arrived(self, ticket: int) -> None:
         """Tell the owner that a message is here, and all in it is leased."""
@@ -84,7 +110,7 @@ class Attached:
         return offset >= DATA_AT and size > 0 and offset + size <= self._size
 
     def __del__(self, releases: Releases = RELEASES) -> None:
-        if hasattr(self, "_rows") and not releases.over and os.getpid() == self._pid:
+        if hasattr(self, "closed") and not self.closed and not releases.over and os.getpid() == self._pid:
             unlock_row(self.fd, self._number)
 
 

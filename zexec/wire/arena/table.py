@@ -14,17 +14,14 @@ A slot is a segment's number. The file is sparse: rows and slots that nobody use
 from __future__ import annotations
 
 import fcntl
-import os
-import struct
 
-from zexec.wire.arena.doors import TOKEN
+from zexec.wire.arena import doors
+from zexec.wire.arena.doors import DATA_AT, LOCKS_AT, MAGIC, TOKEN
 from zexec.wire.arena.memory import PAGE, RELEASES, Releases, map_file, unmap, view
 
 SLOTS = 1 << 14
 READERS = 1 << 10
 TICKET_COUNT = 1 << 16
-
-MAGIC = b"zexecA1\n"
 
 HEAD_AT = 0
 GENERATIONS_AT = PAGE
@@ -32,11 +29,7 @@ TICKETS_AT = GENERATIONS_AT + 4 * SLOTS
 ROWS_AT = TICKETS_AT + TICKET_COUNT
 #: bytes of a row
 ROW = 4 * SLOTS
-DATA_AT = 1 << 27
 assert ROWS_AT + ROW * READERS <= DATA_AT
-
-#: bytes of the file that readers lock, one for each row: beyond all data, because locks need no bytes
-LOCKS_AT = 1 << 62
 
 
 class Table:
@@ -94,8 +87,6 @@ class Rows:
 
 # -- locks: whose row it is ------------------------------------------------------------------------------------------
 
-_FLOCK = struct.Struct("@hhqqi4x")
-
 
 def lock_row(fd: int, row: int) -> bool:
     """Take a row for this process, unless another has it."""
@@ -112,6 +103,4 @@ def unlock_row(fd: int, row: int) -> None:
 
 def is_locked(fd: int, row: int) -> bool:
     """Whether another process, one that lives, has this row."""
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, LOCKS_AT + row, 1, 0)
-    (kind, *_) = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    return bool(kind != fcntl.F_UNLCK)
+    return doors.is_locked(fd, LOCKS_AT + row)
