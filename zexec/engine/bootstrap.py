@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zexec.engine.engine import Engine, EngineSpec
+from zexec.engine.imports import forget_unfinished
 
 
 class ByValue:
@@ -31,6 +32,7 @@ def _load(data: bytes) -> Any:
 
 def serve(spec: EngineSpec, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
     """Run an engine in this process until it is told to leave."""
+    forget_unfinished()
     spec.ends.arrived()
     if spec.rooms is not None:
         spec.rooms.move_in()

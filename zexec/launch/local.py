@@ -20,6 +20,7 @@ from typing import Any
 
 from zexec.engine.bootstrap import ByValue, serve
 from zexec.engine.engine import EngineSpec
+from zexec.engine.imports import wait_for_others
 from zexec.engine.ledger import Ledger
 from zexec.launch import memory
 from zexec.launch.stacks import collect, is_stopped
@@ -28,6 +29,9 @@ from zexec.net.channels import Ends
 from zexec.wire.arena.doors import Rooms, home, rooms
 from zexec.wire.pickling import dump_bytes, is_imported_again
 from zexec.wire.reducers import registered
+
+#: Seconds that a fork is put off for, at most, while another thread imports something.
+IMPORTS = 0.2
 
 
 @dataclass
@@ -106,6 +110,8 @@ class LocalLauncher:
                 process.name = self._rename(process.name)
             # Whatever started this process, its engines may have children.
             process.daemon = False
+            if self._context.get_start_method() == "fork":
+                wait_for_others(IMPORTS)
             with _no_false_script(), self._no_ctrl_c():
                 process.start()
         except BaseException:
