@@ -405,6 +405,8 @@ class Client:
                 self._link.submit(task)
             else:
                 self._submit_after([task], options)
+        if self.helper is not None and (callback is not None or error_callback is not None):
+            self.help_later(result)
         return result
 
     def submit_map(
@@ -436,6 +438,8 @@ class Client:
         kind = (STARMAP | MAP if star else MAP) | (KEEP_GOING if return_exceptions else 0)
         chunks = [(start, items[start : start + chunksize]) for start in range(0, len(items), chunksize)]
         self.submit_chunks(function, kind, chunks, result._arrive_chunk, options, result._ids)
+        if self.helper is not None and (callback is not None or error_callback is not None):
+            self.help_later(result)
         return result
 
     def submit_chunks(
@@ -503,7 +507,9 @@ class Client:
         from zexec.dependency import ends_of, task_ids
 
         if self.helper is not None:
-            self.helper.submitted(tasks, anywhere=options.follow is None)
+            # ``submit`` has waited for those that it is to follow.
+            followed = () if options.follow is None else options.follow.results
+            self.helper.submitted(tasks, [end[1:] for parent in followed for end in ends_of(parent).values()])
         wanted = [each for each in (options.after, options.follow) if each is not None]
         parents = {id(parent): parent for each in wanted for parent in each.results}
         ended: dict[int, End] = {}
@@ -594,6 +600,11 @@ class Client:
         """Before a thread waits for a result, until ``done()``: see to it that it does not wait in vain."""
         if self.helper is not None:
             self.helper.help(result._ids if isinstance(result, MapResult) else [result._task_id], done)
+
+    def help_later(self, result: AsyncResult) -> None:
+        """The same for one that nobody waits for, but a callback."""
+        if self.helper is not None:
+            self.helper.help_later(result._ids if isinstance(result, MapResult) else [result._task_id], result.done)
 
     def withdraw(self, task_ids: Iterable[int]) -> None:
         """Cancel those of these tasks that no engine has started; do not wait for that."""

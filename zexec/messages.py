@@ -292,6 +292,8 @@ class Register:
     place: int = -1
     #: where its shared memory is, if it has any: see ``zexec.wire.arena.doors``
     home: Any = None
+    #: numbers of those that it was told to interrupt
+    stirred: Any = None
 
 
 @dataclass(slots=True)

@@ -277,8 +277,13 @@ class AsyncResult(Future):  # type: ignore[type-arg]
                 if self._callbacks is None:
                     self._callbacks = []
                 self._callbacks.append(fn)
-                return
-        self._call_back(fn)
+                client = self._client
+            else:
+                client = None
+        if client is None:
+            self._call_back(fn)
+        elif client.helper is not None:
+            client.help_later(self)
 
     @property
     def metadata(self) -> Metadata:

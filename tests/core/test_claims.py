@@ -19,7 +19,7 @@ from zexec.core import events as ev
 from zexec.core.dependencies import Condition, Needs
 from zexec.core.invariants import check
 from zexec.core.scheduler import Scheduler
-from zexec.messages import CALL, CANCELLED, DIED, OK, Death, Function, Task
+from zexec.messages import CALL, CANCELLED, DIED, ERROR, OK, TIMEOUT, Death, Function, Task
 
 F = Function(b"digest", b"", "f")
 PATIENCE = 10.0
@@ -420,6 +420,20 @@ def test_a_cancel_waits_for_the_claim() -> None:
     assert [a.task.id for a in s.decide(1.0) if isinstance(a, act.RefuseCancel)] == [1]
     s.handle(1.0, ev.ClaimsOver())
     assert [(a.task.id, a.status) for a in s.decide(1.0) if isinstance(a, act.Settle)] == [(2, CANCELLED)]
+
+
+@pytest.mark.parametrize(("options", "status"), [({"timeout": 1.0}, TIMEOUT), ({}, CANCELLED)])
+def test_what_an_earlier_life_had_interrupted_has_not_just_failed(options: dict[str, Any], status: int) -> None:
+    s = Scheduler(0, elastic=True)
+    s.handle(0.0, ev.Restored([task(1, **options)], {}, PATIENCE, {}, frozenset()))
+    s.decide(0.0)
+    s.handle(0.0, ev.Joined("engine", None))
+    (admitted,) = (a for a in s.decide(0.0) if isinstance(a, act.Admit))
+    s.handle(0.0, ev.EngineUp(admitted.serial, admitted.id, [(4, 1)], 5, [4]))
+    check(s)
+    assert [(a.serial, a.seq) for a in s.decide(0.0) if isinstance(a, act.Stir)] == [(admitted.serial, 4)]
+    s.handle(0.1, ev.Ran(admitted.serial, [(4, ERROR, b"KeyboardInterrupt", 0.0, 1.0)]))
+    assert [(a.task.id, a.status) for a in s.decide(0.1) if isinstance(a, act.Settle)] == [(1, status)]
 
 
 def test_an_end_ends_the_unclaimed_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Iterator
@@ -15,9 +16,26 @@ from tests.helpers import leftovers, tasks, waiting
 from tests.helpers.hosts import Flag, Host
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zexec.Cluster]:
+    """Two engines for all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEXEC_HOME", str(tmp_path_factory.mktemp("home")))
+        with zexec.Cluster(2) as cluster:
+            cluster.wait_for_engines(2, 40)
+            yield cluster
+
+
 @pytest.fixture
-def cluster(nothing_left: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The name of a cluster of two engines."""
+def cluster(standing: zexec.Cluster, nothing_left: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Their name, for tests that change nothing about them."""
+    monkeypatch.setenv("ZEXEC_HOME", str(standing.folder.parent.parent))
+    return standing.name
+
+
+@pytest.fixture
+def own_cluster(nothing_left: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a cluster of two engines for one test alone."""
     monkeypatch.setenv("ZEXEC_HOME", str(Path(nothing_left.folder) / "home"))
     with zexec.Cluster(2) as cluster:
         cluster.wait_for_engines(2, 40)
@@ -63,6 +81,44 @@ def test_with_a_time_out_it_gives_up_in_time(cluster: str, flag: Flag) -> None:
         assert pool.apply(waiting.impatient, (cluster, flag("other"), flag("release"))) == "TimeoutError"
         tasks.touch(flag("release"))
         assert held.get(30) == 1
+
+
+def test_a_time_out_of_what_is_run_meanwhile(cluster: str) -> None:
+    """It is interrupted there and then, and whoever waits for it goes on; also if it waits itself."""
+    with zexec.Pool(cluster=cluster) as pool:
+        got = pool.starmap(waiting.too_long, [(cluster, 1.0, 60)] * 2, 1)
+    for first, second, third in got:
+        assert first == "TimeoutError('nap ran longer than its time-out of 1.0 s')"
+        assert second == "TimeoutError('wait_for_a_nap ran longer than its time-out of 1.0 s')"
+        assert third == "3"
+
+
+def test_who_only_looks_is_not_helped(own_cluster: str) -> None:
+    """Then it takes an engine that is free: one more will do. Until there is one, a dump says what waits."""
+    with zexec.Pool(cluster=own_cluster) as pool:
+        results = [pool.apply_async(waiting.polling, (own_cluster,)) for _ in range(2)]
+        tasks.until(lambda: "4 open tasks" in dumped(pool))
+        text = dumped(pool)
+        assert "0 starting; of 4 open tasks 2 are with engines, 2 wait for one" in text
+        assert text.count("in polling") == 2
+        zexec.Cluster.from_name(own_cluster).start_engines(1)
+        assert [result.get(30) for result in results] == [3, 3]
+
+
+def test_of_engines_that_wait_for_each_other(own_cluster: str, tmp_path: Path) -> None:
+    """Nobody else may run what each waits for. That is for ever, so it is for the user to see, and to end."""
+    with zexec.Pool(cluster=own_cluster) as pool:
+        for place in (0, 1):
+            pool.options(targets=place).apply_async(waiting.of_each_other, (own_cluster, 1 - place, str(tmp_path)))
+        tasks.until(lambda: "of 4 open tasks" in dumped(pool))
+        assert dumped(pool).count("in of_each_other") == 2
+        pool.terminate()
+
+
+def dumped(pool: zexec.Pool) -> str:
+    out = io.StringIO()
+    pool.dump(out)
+    return out.getvalue()
 
 
 _inherited: Any = None

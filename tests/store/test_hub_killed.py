@@ -23,8 +23,12 @@ import zexec
 from tests.cluster.conftest import home  # noqa: F401  # a fixture by its name
 from tests.helpers import tasks
 from zexec.cluster.cluster import environment
+from zexec.engine import joined
 from zexec.errors import BrokenClusterError, EngineDied
 from zexec.hub import keeper
+from zexec.net import cards
+from zexec.net.cards import ENGINE
+from zexec.net.lines import Line
 
 #: Seconds within which anything has to have happened: a bound against hanging, not a measure.
 LONG = 50
@@ -325,6 +329,57 @@ def test_an_engine_of_which_nobody_knows_whether_it_lives(killed: Killed, pool: 
     killed.open()
     assert [result.get(LONG) for result in results] == [0, 2, 4]
     assert killed.runs() == Counter([0, 1, 2, lost])
+
+
+def until_interrupted(log: str, interrupted: str, gate: str) -> None:
+    run(log, 0)
+    try:
+        sleep(LONG)
+    except BaseException:
+        tasks.touch(interrupted)
+        tasks.wait_for(gate)
+        raise
+
+
+@pytest.mark.parametrize("by", ["its time-out", "cancel"])
+def test_what_was_interrupted_has_not_just_failed(killed: Killed, pool: zexec.Pool, tmp_path: Path, by: str) -> None:
+    """The hub has had a task interrupted, and is killed before it hears what came of that."""
+    interrupted = str(tmp_path / "interrupted")
+    bound = pool.options(timeout=3.0) if by == "its time-out" else pool
+    result = bound.apply_async(until_interrupted, (killed.log, interrupted, killed.gate))
+    killed.wait_for_runs(1)
+    cancel = in_a_thread(result.cancel, running=True) if by == "cancel" else None
+    tasks.wait_for(interrupted)
+    killed.kill()
+    killed.open()
+    killed.start()
+    if cancel is not None:
+        assert cancel.result(LONG)
+        assert result.cancelled()
+    else:
+        with pytest.raises(zexec.TimeoutError, match="longer than its time-out"):
+            result.get(LONG)
+    assert killed.runs() == {0: 1}
+
+
+def test_killed_before_an_engine_is_let_in(killed: Killed) -> None:
+    """That belongs to nobody, and goes: long before the time that a hub has to answer is over."""
+    card = cards.find("killed", ENGINE)
+    killed.kill()
+    line = Line(card, b"nobody")  # libzmq goes on trying, and says nothing
+    with pytest.raises(zexec.ClusterError, match="is not running any more"):
+        joined._answer(line, card, LONG)
+    line.close(0)
+    killed.start()
+
+
+def test_stopped_while_engines_start(killed: Killed) -> None:
+    """In order: then nobody is to wait for another hub. The fixture looks for who does."""
+    before = pids_of(killed)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    assert tasks.until(lambda: status(killed)["provider"]["starting"] or pids_of(killed) - before)
+    killed.cluster.stop()
 
 
 class Deaf:

@@ -18,7 +18,7 @@ from zexec.core.engines import Engine
 from zexec.core.intake import queue
 from zexec.core.state import GRACE, State
 from zexec.core.taking_back import take_back
-from zexec.messages import BROKEN, CANCELLED, DIED, SENT, TERMINATED, Task
+from zexec.messages import BROKEN, CANCELLED, DIED, SENT, TERMINATED, TIMEOUT, Task
 
 
 def on_restored(s: State, now: float, event: ev.Restored) -> None:
@@ -61,7 +61,10 @@ def claim(s: State, now: float, engine: Engine, event: ev.EngineUp) -> None:
         task.engine, task.seq = engine.serial, seq
         engine.held[seq] = task
         engine.load += task.cost
-        if task.cancelling:
+        if seq in event.stirred:
+            # It may have ended by that already, and its result be on the way. Why it was, nobody has written down.
+            s.stir(now, engine, task, CANCELLED if task.timeout is None or task.cancelling else TIMEOUT)
+        elif task.cancelling:
             unwanted.append(seq)
             if task_id in s.hard:
                 s.deadlines.add(now + GRACE, "asked", engine.serial, seq)

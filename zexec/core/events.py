@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,6 +94,8 @@ class EngineUp:
     claims: Sequence[tuple[int, int]] = ()
     #: the number that the next task sent to it gets, if it has had some
     next_seq: int = 0
+    #: numbers of those that it was told to interrupt then
+    stirred: Collection[int] = ()
 
 
 @dataclass(slots=True)

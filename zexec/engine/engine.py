@@ -43,7 +43,7 @@ from typing import Any
 from zexec.engine import outputs
 from zexec.engine.ledger import Ledger
 from zexec.engine.memory import Limit
-from zexec.engine.runner import Runner, TaskInterrupted
+from zexec.engine.runner import Runner, TaskInterrupted, time_limit
 from zexec.messages import (
     EngineInfo,
     Full,
@@ -247,7 +247,8 @@ class Engine:
 
     def _on_sigint(self, signum: int, frame: Any) -> None:
         # Ctrl-C in a terminal reaches every process of the program. What it means is the client's to decide; an engine
-        # raises only if the hub asked for it, and only inside the task it asked for.
+        # raises only if the hub asked for it, and only inside the task it asked for; or if one is too late that a task runs.
+        time_limit.look()
         if self.runner.in_task and self._interrupting == self._started:
             self._interrupting = None
             raise TaskInterrupted("the task was interrupted")

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 from zexec.engine.engine import Engine, EngineSpec, die_with
@@ -23,6 +24,8 @@ from zexec.wire.arena import doors
 LOGGER = logging.getLogger("zexec")
 #: Seconds that a hub may take to answer.
 PATIENCE = 30.0
+#: Seconds between two looks whether there still is one.
+LOOK = 0.5
 #: what whoever started this process says by its environment, see ``zexec.launch.children``
 TOKEN, LEDGER, LIFELINE = "ZEXEC_TOKEN", "ZEXEC_LEDGER", "ZEXEC_LIFELINE"
 
@@ -76,7 +79,7 @@ def join(
     line = Line(card, TASKS + name)
     try:
         line.send(register())
-        welcome = _answer(line, patience)
+        welcome = _answer(line, card, patience)
         if not line.meet(welcome, home):
             LOGGER.debug("large data goes to and from cluster %r by frames", card.name)
     except BaseException:
@@ -92,16 +95,24 @@ def join(
     threading._shutdown()  # type: ignore[attr-defined]
 
 
-def _answer(line: Line, patience: float) -> Welcome:
-    try:
-        while True:
-            message: Any = line.receive_within(patience)
-            if type(message) is Welcome:
-                return message
-            if type(message) is Refused:
-                raise ClusterError(message.reason)
-    except EOFError as e:
-        raise ClusterError(str(e)) from None
+def _answer(line: Line, card: Card, patience: float) -> Welcome:
+    until = monotonic() + patience
+    while True:
+        try:
+            message: Any = line.receive_within(min(LOOK, patience))
+        except EOFError as e:
+            raise ClusterError(str(e)) from None
+        except ClusterError:
+            # A hub that ends before the connection stands is missed by nobody: libzmq goes on trying.
+            if card.is_stale():
+                raise ClusterError(f"cluster {card.name!r} is not running any more: its hub has ended") from None
+            if monotonic() > until:
+                raise
+            continue
+        if type(message) is Welcome:
+            return message
+        if type(message) is Refused:
+            raise ClusterError(message.reason)
 
 
 def _nothing() -> None:

@@ -27,6 +27,7 @@ from zexec.errors import ClusterError
 from zexec.messages import (
     EngineInfo,
     Hello,
+    Interrupt,
     Named,
     Refused,
     Register,
@@ -83,6 +84,8 @@ class Lasting:
         #: results that are not stored
         self._kept: dict[int, Any] = {}
         self._next = 0
+        #: numbers of those that were to be interrupted
+        self._stirred: set[int] = set()
         #: the newest task with a time-out that has started
         self._running = -1
         #: the main thread has seen its line end; perhaps the other never stood, and then nobody would say so
@@ -120,7 +123,10 @@ class Lasting:
             for seq in message.seqs:
                 self._kept.pop(seq, None)
                 self._names.pop(seq, None)
+                self._stirred.discard(seq)
             return False
+        if kind is Interrupt:
+            self._stirred.add(message.seq)
         if kind is Tasks:
             self._next = message.base + len(message.tasks)
             self._held.update(range(message.base, self._next))
@@ -160,6 +166,7 @@ class Lasting:
                 claims = [[seq, self._names[seq]] for seq in sorted(self._held | set(self._kept)) if seq in self._names]
                 message = self._register()
                 message.claims, message.next_seq, message.place = claims, self._next, self.info.id
+                message.stirred = [seq for seq, _ in claims if seq in self._stirred]
             line.send(message)
             welcome = _answer(line, PATIENCE)
             if welcome.life == self.life:

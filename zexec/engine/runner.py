@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import signal
+import threading
 from collections.abc import Sequence
 from itertools import starmap
 from time import monotonic, time
-from typing import Any
+from typing import Any, ClassVar
 
 from zexec.messages import ARGUMENTS, CALL, ERROR, KEEP_GOING, OK, PARTIAL, RESULT, STARMAP, UNMET
 from zexec.wire.bundles import LARGE, Bundle
@@ -18,6 +20,49 @@ Ran = tuple[int, Any, float, float]
 
 class TaskInterrupted(KeyboardInterrupt):
     """Raised in a task that the hub wants to end: it ran out of time, or was cancelled while it ran."""
+
+
+class time_limit:
+    """Interrupts what a runner runs inside another task, in the main thread, when it takes too long. A context manager.
+
+    Args:
+        runner: whose.
+        seconds: how long it may take; None: for ever.
+    """
+
+    #: those whose time is over, until the main thread has seen it
+    due: ClassVar[list[time_limit]] = []
+
+    def __init__(self, runner: Runner, seconds: float | None) -> None:
+        self.is_over = False
+        self._runner = runner
+        self._timer = None if seconds is None else threading.Timer(seconds, self._fire)
+
+    def __enter__(self) -> time_limit:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+            if self in self.due:
+                self.due.remove(self)
+
+    def _fire(self) -> None:
+        if self._runner.in_task:
+            self.is_over = True
+            self.due.append(self)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    @classmethod
+    def look(cls) -> None:
+        """In the main thread, at the signal. Raises TaskInterrupted in a task whose time is over."""
+        due, cls.due[:] = list(cls.due), []
+        if any(each._runner.in_task for each in due):
+            raise TaskInterrupted("the task was interrupted")
 
 
 class Runner:

@@ -7,7 +7,7 @@ at a time), takes the outcomes, and sleeps until ``next_deadline``; see ``zexec.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from signal import SIGINT
 from time import monotonic
 from typing import Any, Protocol
@@ -165,8 +165,13 @@ class Hub:
         self.start_failures: list[tuple[int, int, Exception]] = []
         #: engines are told which tasks they are sent, and claim them from another life of the hub
         self.names_tasks = False
-        #: looks up what an engine has brought along from an earlier life: numbers and tasks, and its next number
-        self.claims: Callable[[int], tuple[Sequence[tuple[int, int]], int]] = lambda serial: ((), 0)
+        #: looks up what an engine has brought along from an earlier life: numbers and tasks, its next number, and which of them
+        #: were to be interrupted
+        self.claims: Callable[[int], tuple[Sequence[tuple[int, int]], int, Collection[int]]] = lambda serial: (
+            (),
+            0,
+            (),
+        )
         #: told of tasks that were sent: place and serial of the engine
         self.on_sent: Callable[[Sequence[Task], int], None] | None = None
         #: results that have come: serial and numbers. Taken out by whoever tells engines that they are stored

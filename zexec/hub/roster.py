@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -44,6 +44,7 @@ class Member:
     uuid: str = ""
     claims: Sequence[tuple[int, int]] = ()
     next_seq: int = 0
+    stirred: Collection[int] = ()
     #: seconds by which its clock is ahead of ours, as far as can be told
     ahead: float = 0.0
     #: whether large data goes to it by reference
@@ -109,6 +110,7 @@ class Roster:
             return
         try:
             message.claims = [(int(seq), int(id)) for seq, id in message.claims or ()]
+            message.stirred = {int(seq) for seq in message.stirred or ()}
         except (TypeError, ValueError):
             self._door.damaged += 1
             return
@@ -123,6 +125,7 @@ class Roster:
         child = self._children(message.token) if message.token else None
         member = Member(id, serial, token, message.peer, message.token, child, time())
         member.uuid, member.claims, member.next_seq = message.uuid, message.claims or (), message.next_seq
+        member.stirred = message.stirred or ()
         member.ahead = message.peer.clock - time()
         if not -BEHIND < member.ahead < AHEAD:
             self._note(
@@ -147,11 +150,12 @@ class Roster:
                 self._reasons[token] = why
                 self.cut.append(member.serial)
 
-    def claims(self, serial: int) -> tuple[Sequence[tuple[int, int]], int]:
-        """What an engine holds from an earlier life of the hub, and the number of the next task it gets. For the hub, once."""
+    def claims(self, serial: int) -> tuple[Sequence[tuple[int, int]], int, Collection[int]]:
+        """What an engine holds from an earlier life of the hub, the number of the next task it gets, and what of it was to be
+        interrupted. For the hub, once."""
         member = self.engines[serial]
         claims, member.claims = member.claims, ()
-        return claims, member.next_seq
+        return claims, member.next_seq, member.stirred
 
     # -- the launcher ------------------------------------------------------------------------------------------------
 

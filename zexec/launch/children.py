@@ -68,7 +68,7 @@ class Children:
     Args:
         card: path of the engines' connection file.
         watch, unwatch: called with a descriptor that becomes readable when an engine ends, and when it is of no interest.
-        survive: engines go on when the hub's process ends, and look for the next.
+        survive: engines go on when the hub's process is killed, and look for the next.
         log: makes the file that an engine's output goes to; None for where the hub's own goes.
     """
 
@@ -155,11 +155,10 @@ class Children:
         self._fresh.discard(token)
 
     def close(self) -> None:
-        """End all that still run."""
+        """End all that still run: the hub ends in order, so nobody is to go on without it."""
         for child in list(self.running.values()):
-            if not self._survive:
-                child.kill(force=True)
-                child._process.wait()
+            child.kill(force=True)
+            child._process.wait()
             child.reap()
 
 

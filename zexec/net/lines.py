@@ -133,7 +133,7 @@ class Line:
             if event & _UP:
                 self._stood = True
             elif event & _REFUSED:
-                self.lost = f"{self.endpoint} does not accept the key in the connection file"
+                self.lost = f"{self.endpoint} does not accept the key in the connection file, or has just ended"
             elif self._stood:
                 self.lost = f"the connection to {self.endpoint} has ended"
         return bool(self.lost)
