@@ -12,7 +12,8 @@ from zexec.views import partition
 from zexec.views.client import Client
 from zexec.views.functions import ParallelFunction
 from zexec.views.lazy import LazyMapIterator, ViewExecutor
-from zexec.views.results import Part, ViewResult
+from zexec.views.part import Part
+from zexec.views.results import ViewResult
 from zexec.views.shipping import name_of
 from zexec.views.view import View, drawn, equal_parts
 

@@ -14,9 +14,10 @@ from typing import Any
 from zexec.engine import namespace
 from zexec.options import Options
 from zexec.views import partition
-from zexec.views.client import Targets
+from zexec.views.book import Targets
 from zexec.views.functions import ParallelFunction
-from zexec.views.results import Part, ViewResult
+from zexec.views.part import Part
+from zexec.views.results import ViewResult
 from zexec.views.rites import Rite
 from zexec.views.shipping import name_of
 from zexec.views.view import View, equal_parts

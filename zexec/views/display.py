@@ -19,7 +19,8 @@ from zexec.errors import CompositeError, RemoteError
 from zexec.views.replies import ExecuteReply, result_of
 
 if TYPE_CHECKING:
-    from zexec.views.results import Part, ViewResult
+    from zexec.views.part import Part
+    from zexec.views.results import ViewResult
 
 GROUPS = ("type", "engine", "order")
 STREAMS = ("stdout", "stderr")

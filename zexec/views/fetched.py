@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from zexec.messages import OK, Outcome
 from zexec.outcomes import value_of
-from zexec.views.results import Part, ViewResult
+from zexec.views.part import Part
+from zexec.views.results import ViewResult
 
 if TYPE_CHECKING:
     from zexec.client import Client as Connection

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from zexec.views.metadata import metadata_of
 
 if TYPE_CHECKING:
-    from zexec.views.results import Part, ViewResult
+    from zexec.views.part import Part
+    from zexec.views.results import ViewResult
 
 #: Records that are kept, about a kilobyte each, and characters of what a task printed.
 RECORDS, TEXT = 10_000, 1_000

@@ -9,7 +9,8 @@ from zexec.result import Metadata
 from zexec.views.replies import result_of
 
 if TYPE_CHECKING:
-    from zexec.views.results import Part, ViewResult
+    from zexec.views.part import Part
+    from zexec.views.results import ViewResult
 
 #: the keys, which are attributes of a result as well
 METADATA = frozenset(

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
-from zexec.views.memory import Memory, record_of
+from zexec.views.book import Book
+from zexec.views.memory import record_of
 
 if TYPE_CHECKING:
-    from zexec.client import Client as Connection
-    from zexec.result import Metadata
-    from zexec.views.client import Jobs, Targets
-    from zexec.views.results import ViewResult
+    from zexec.views.book import Jobs, Targets
 
 
-class Queries:
-    """Base of Client, which has what is declared here."""
-
-    history: list[str]
-    _connection: Connection
-    _results: WeakValueDictionary[str, ViewResult]
-    _memory: Memory
-    _open: dict[int, ViewResult]
-    _completed: dict[int, int]
-
-    if TYPE_CHECKING:
-
-        @property
-        def outstanding(self) -> set[str]: ...
-        @property
-        def results(self) -> dict[str, Any]: ...
-        @property
-        def metadata(self) -> dict[str, Metadata]: ...
-        def resolve(self, targets: Targets) -> list[int]: ...
-        def _ids_of(self, jobs: Jobs) -> list[str]: ...
+class Queries(Book):
+    """Base of Client."""
 
     def queue_status(self, targets: Targets = "all", verbose: bool = False) -> dict[Any, Any]:
         """How busy engines are.

@@ -12,7 +12,8 @@ from zexec.views.functions import ParallelFunction, RemoteFunction, parallel, re
 from zexec.views.results import ViewResult
 
 if TYPE_CHECKING:
-    from zexec.views.client import Client, Jobs, Targets
+    from zexec.views.book import Jobs, Targets
+    from zexec.views.client import Client
 
 
 class View:
