@@ -3,7 +3,8 @@
     python -m compat.benchmark.clusters [engines] [large] [clients] [store] [--quick]
 
 engines   how long it takes until 64 engines have come, and how long that many interpreters take which only import the same.
-large     1 GB as an argument and as a result, through a hub, over TCP with CURVE; the same by pyzmq alone.
+large     1 GB as an argument and as a result, through a hub, over TCP with CURVE; the same by pyzmq alone. And where all of
+          them share memory.
 clients   what four clients at once get, held against what one gets.
 store     what the hub does with SQLite, held against memory.
 """
@@ -89,7 +90,21 @@ def large(quick: bool) -> None:
     size = len(data)
     for hops in (1, 2):
         print(f"{size / 1e9:.2f} GB by pyzmq alone, CURVE, {hops} hops: {costs([raw(data, hops) for _ in range(3)])}")
-    with zexec.Cluster(1, **CURVE) as cluster, zexec.Pool(cluster=cluster) as pool:
+    through_hub("by frames", data, "0")
+    through_hub("by reference", data, None)
+
+
+def through_hub(how: str, data: Any, room: str | None) -> None:
+    """Without shared memory, as between hosts, or with it."""
+    size = len(data)
+    if room is not None:
+        os.environ["ZEXEC_SHM_BYTES"] = room
+    try:
+        cluster = zexec.Cluster(1, **CURVE)
+        pool = zexec.Pool(cluster=cluster)
+    finally:
+        os.environ.pop("ZEXEC_SHM_BYTES", None)
+    with cluster, pool:
         pool.apply(size_of, (b"",))
         hub = psutil.Process(cluster.pid)
         involved = [psutil.Process(), hub, *hub.children()]
@@ -104,7 +119,8 @@ def large(quick: bool) -> None:
                     before = used(involved)
                     found.append((timed(call), used(involved) - before))
             print(
-                f"{size / 1e9:.2f} GB as {what}: {costs(found)}; the hub's memory: {peak.above / size:.2f} of it more than before"
+                f"{size / 1e9:.2f} GB as {what}, {how}: {costs(found)}; the hub's memory: {peak.above / size:.2f} of it more than"
+                " before"
             )
 
 

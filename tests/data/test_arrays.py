@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 import zexec
-from tests.helpers import data
+from tests.helpers import data, tasks
 from zexec.wire.arena import doors, memory, owner
 
 N = 200_000
@@ -195,6 +197,41 @@ def test_and_not_as_long_as_an_engine_keeps_one(shared: zexec.Pool) -> None:
     view.clear(block=True)
     result.wait_on_send(30)
     assert result.sent
+
+
+def test_waiting_for_that_is_for_an_event(shared: zexec.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine says when it lets go. (Only one that is killed does not.)"""
+    from zexec.wire.arena import waiting
+
+    looks: list[float] = []
+
+    def look(self: Any, count: int, seconds: float, wait: Any = waiting.Releases.wait) -> None:
+        looks.append(seconds)
+        wait(self, count, seconds)
+
+    monkeypatch.setattr(waiting, "LOOK", 100.0)
+    monkeypatch.setattr(waiting.Releases, "wait", look)
+    one = shared.client[0]
+    result = one.push({"a": zexec.zeros(N)}, block=False)
+    result.get(30)
+    waiter = threading.Thread(target=result.wait_on_send, args=(50,))
+    waiter.start()
+    assert tasks.until(lambda: looks)
+    one.clear(block=True)
+    waiter.join(30)
+    assert not waiter.is_alive()
+    assert result.sent
+    assert len(looks) < 10
+
+
+@pytest.mark.parametrize("host", ["thread"])
+def test_an_engine_that_is_killed_lets_go_as_well(shared: zexec.Pool) -> None:
+    one = shared.options(targets=0)
+    result = shared.client[0].push({"a": zexec.zeros(N)}, block=False)
+    result.get(30)
+    with pytest.raises(zexec.EngineDied):
+        one.apply(os._exit, (1,))
+    result.wait_on_send(30)
 
 
 def test_after_that_no_engine_sees_a_change(shared: zexec.Pool) -> None:

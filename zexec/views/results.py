@@ -17,7 +17,8 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, 
 from concurrent.futures import wait as wait_for
 from contextlib import AbstractContextManager
 from datetime import datetime
-from time import monotonic, sleep, time
+from math import inf
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from zexec import errors
@@ -427,14 +428,21 @@ class ViewResult(MapResult):
         until = None if timeout is None else monotonic() + timeout
         if self._borrowed:
             AsyncResult.wait(self, timeout)
-        pause = 0.0005
-        while not self.sent:
-            left = pause if until is None else min(pause, until - monotonic())
-            if left <= 0:
-                raise errors.TimeoutError(f"the arguments of {self._what} are still being used after {timeout} s")
-            # An engine lets go of memory without a word.
-            sleep(left)
-            pause = min(2 * pause, 0.02)
+        tables = [segment.table for each in self._borrowed if (segment := each()) is not None]
+        if self.sent:
+            return
+        if self.done() and tables:
+            # All arrays of this process live in one arena.
+            with tables[0].releases as releases:
+                while True:
+                    count = releases.count
+                    if self.sent:
+                        return
+                    left = inf if until is None else until - monotonic()
+                    if left <= 0:
+                        break
+                    releases.wait(count, left)
+        raise errors.TimeoutError(f"the arguments of {self._what} are still being used after {timeout} s")
 
     wait_on_send = wait_for_send
 

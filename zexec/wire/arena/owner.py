@@ -138,6 +138,11 @@ class Segment:
         """Whether another process has it."""
         return self._arena.is_lent(self.extent)
 
+    @property
+    def table(self) -> Table:
+        """Its arena's header, with what tells when others let go of segments."""
+        return self._arena.table
+
     def __del__(self, add: Callable[..., None] = RELEASES.add) -> None:
         add(self._arena.retire, self.extent)
 

@@ -80,6 +80,7 @@ class Attached:
         """The end of a lease. Under the lock."""
         if os.getpid() == self._pid:
             self._row[slot] -= 1
+            self._table.releases.tell()
             self._leases -= 1
             if self._leaving and not self._leases:
                 self._shut()

@@ -3,6 +3,7 @@
 ::
 
     0             magic, token
+    RELEASES      two words            see ``waiting``
     GENERATIONS   u32 per slot         written by the owner
     TICKETS       a byte per ticket    set by the owner, cleared by receivers
     ROWS          u32 per slot, for each row; the first counts for no slot and says that the row has been in use
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import fcntl
 
-from zexec.wire.arena import doors
+from zexec.wire.arena import doors, waiting
 from zexec.wire.arena.doors import DATA_AT, LOCKS_AT, MAGIC, TOKEN
 from zexec.wire.arena.memory import PAGE, RELEASES, Releases, map_file, unmap, view
 
@@ -24,6 +25,7 @@ READERS = 1 << 10
 TICKET_COUNT = 1 << 16
 
 HEAD_AT = 0
+RELEASES_AT = 64
 GENERATIONS_AT = PAGE
 TICKETS_AT = GENERATIONS_AT + 4 * SLOTS
 ROWS_AT = TICKETS_AT + TICKET_COUNT
@@ -39,11 +41,12 @@ class Table:
         OSError: it cannot be mapped.
     """
 
-    __slots__ = ("_address", "_memory", "generations", "tickets")
+    __slots__ = ("_address", "_memory", "generations", "releases", "tickets")
 
     def __init__(self, fd: int) -> None:
         self._address = map_file(fd, 0, ROWS_AT, True, True)
         self._memory = memory = view(self._address, ROWS_AT)
+        self.releases = waiting.Releases(memory[RELEASES_AT : RELEASES_AT + 8].cast("I"), self._address + RELEASES_AT)
         self.generations = memory[GENERATIONS_AT : GENERATIONS_AT + 4 * SLOTS].cast("I")
         self.tickets = memory[TICKETS_AT : TICKETS_AT + TICKET_COUNT]
 
