@@ -256,13 +256,13 @@ def test_what_the_hub_remembers(cluster: zexec.Cluster) -> None:
     """A copy of what is small. The rest is its owner's, who wants to use that memory again."""
     with zexec.Client(cluster) as client, zexec.Client(cluster) as other:
         view = client.load_balanced_view()
-        small, large = view.apply_async(data.doubled, np.ones(50_000)), view.apply_async(data.doubled, np.ones(N))
-        assert [r.get(30).sum() for r in (small, large)] == [100_000, 2 * N]
+        small, large = view.apply_async(data.doubled, np.ones(20_000)), view.apply_async(data.doubled, np.ones(N))
+        assert [r.get(30).sum() for r in (small, large)] == [40_000, 2 * N]
         arena = doors.arena()
         assert arena is not None
         assert tasks.until(lambda: arena.free == arena.taken)
-        assert other.get_result(small.msg_ids[0]).get(30).sum() == 100_000
-        assert client.resubmit(small.msg_ids).get(30).sum() == 100_000
+        assert other.get_result(small.msg_ids[0]).get(30).sum() == 40_000
+        assert client.resubmit(small.msg_ids).get(30).sum() == 40_000
         (record,) = other.db_query({"msg_id": large.msg_ids[0]}, keys=["status", "buffers"])
         assert (record["status"], record["buffers"]) == ("ok", [])
         with pytest.raises(KeyError, match="nobody has kept"):
@@ -295,11 +295,11 @@ def test_a_result_that_cannot_be_had_is_asked_for_again(
     with zexec.Pool(cluster=cluster) as pool:
         exchange(pool)
         monkeypatch.setattr(Bundle, "is_lost", property(lambda self: bool(self.keepers)))
-        assert pool.apply(np.ones, (100_000,)).sum() == 100_000
+        assert pool.apply(np.ones, (30_000,)).sum() == 30_000
         monkeypatch.undo()
         doors.forget()
         monkeypatch.setattr(doors, "attach", lambda *where: None)
-        assert pool.apply(np.ones, (100_000,)).sum() == 100_000
+        assert pool.apply(np.ones, (30_000,)).sum() == 30_000
         with pytest.raises(zexec.UnpicklingError, match="SegmentLostError"):
             pool.apply(np.ones, (N,))
         monkeypatch.undo()

@@ -18,7 +18,7 @@ from zexec.records.query import Lookup
 from zexec.wire.bundles import MAGIC, Bundle, decode, is_referred
 
 #: Bytes of a payload up to which a store in memory copies what is in shared memory, to remember it when the task has ended.
-COPIED = 1 << 20
+COPIED = 1 << 18
 
 
 class _Gone(tuple[()]):
