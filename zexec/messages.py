@@ -35,6 +35,7 @@ NO_ENGINE = 11  #: none of the task's targets exists; detail is text
 LOCAL = 12  #: never left the client; detail is the exception
 IMPOSSIBLE = 13  #: what it waited for can never be; detail is text
 WAITED = 14  #: what it waited for has not come in time; detail is text
+UNSTORED = 15  #: the hub's store cannot take it in; detail is text
 
 #: A task's id in a hub with many clients: the number of the client, shifted by so many bits, and a number of the client's.
 CLIENT_BITS = 40

@@ -27,6 +27,7 @@ from zexec.messages import (
     TERMINATED,
     TIMEOUT,
     UNMET,
+    UNSTORED,
     WAITED,
     Death,
     Outcome,
@@ -94,6 +95,8 @@ def error_of(outcome: Outcome, face: Face, what: str) -> BaseException:
         return errors.ImpossibleDependency(f"{what} was not run: {detail}")
     if status == WAITED:
         return errors.DependencyTimeout(f"{what} was not run: {detail}")
+    if status == UNSTORED:
+        return errors.StoreError(f"{what} was not accepted: {detail}")
     if status == BROKEN:
         return broken(detail, face)
     if status == LOCAL:

@@ -137,3 +137,35 @@ def test_a_function_with_large_data_in_it(client: zexec.Client) -> None:
     view = client.load_balanced_view()
     assert view.map_sync(functools.partial(weigh, big), [1, 2, 3]) == [100_001, 100_002, 100_003]
     assert view.apply(functools.partial(weigh, big), 5).get(40) == 100_005
+
+
+def test_queues_are_those_of_all_clients(client: zexec.Client, tmp_path: Path) -> None:
+    """As numbers; ids are given of one's own tasks alone."""
+    from tests.store.test_hub_killed import run
+
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    client[1].apply_sync(abs, -1)
+    done = client.queue_status()[1]["completed"]
+    held = client[0].apply_async(run, str(log), 1, str(gate))
+    while not log.exists():
+        assert not held.done()
+    with zexec.Pool(cluster="asked") as other:
+        theirs = other.client
+        mine = [theirs[0].apply_async(abs, -1) for _ in range(3)]
+        later = theirs.load_balanced_view()
+        with later.temp_flags(after=mine[0]):
+            waiting = later.apply_async(abs, -2)
+        for asked in (theirs, client):  # its tasks are with the hub when it is answered
+            status = asked.queue_status()
+            assert status[0]["tasks"] + status[0]["queue"] == 4
+            assert status[1] == {"queue": 0, "tasks": 0, "completed": done}
+            assert status["unassigned"] == 1
+            assert asked.queue_status(0) == status[0]
+        verbose = theirs.queue_status(verbose=True)
+        assert {*verbose[0]["tasks"], *verbose[0]["queue"]} == {msg_id for each in mine for msg_id in each.msg_ids}
+        assert (verbose[0]["others"], verbose[1]["others"], verbose["unassigned"]) == (1, 0, waiting.msg_ids)
+        assert client.queue_status(verbose=True)[0]["others"] == 3
+        gate.touch()
+        assert waiting.get(40) == 2
+    other.join()
+    assert held.get(40) == 2

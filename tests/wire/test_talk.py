@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from zexec import messages as msg
 from zexec.errors import ProtocolError
-from zexec.messages import OK, WAITED, Death, Function, Task
+from zexec.messages import OK, UNSTORED, Death, Function, Task
 from zexec.wire.frames import INLINE, VERSION
 from zexec.wire.talk import decode, encode
 
@@ -59,7 +59,7 @@ details = st.one_of(
     st.builds(Death, st.integers(), st.integers(), texts, st.none() | st.integers(), texts),
 )
 outcomes = st.tuples(
-    ids, st.integers(OK, WAITED), st.none() | payloads, details, st.integers(-1, 2**40), seconds, seconds
+    ids, st.integers(OK, UNSTORED), st.none() | payloads, details, st.integers(-1, 2**40), seconds, seconds
 )
 messages = st.one_of(
     submits(),

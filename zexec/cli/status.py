@@ -64,6 +64,8 @@ def render(status: dict[str, Any]) -> str:
         + (f" (to {provider['maximum']})" if provider["maximum"] != provider["minimum"] else ""),
         f"tasks    {tasks['open']} open, {tasks['waiting']} waiting for an engine",
     ]
+    if status["store"]["trouble"]:
+        lines.append(f"TROUBLE  {status['store']['trouble']}")
     if status["broken"]:
         lines.append(f"BROKEN   {status['broken']}")
     for engine in status["engines"]:

@@ -32,6 +32,10 @@ class PinnedQueues:
         for queue in self._queues.values():
             yield from queue
 
+    def alone(self) -> dict[int, int]:
+        """By place, how many tasks wait for that one alone."""
+        return {id: len(queue) for targets, queue in self._queues.items() if len(targets) == 1 for id in targets}
+
     @property
     def places(self) -> dict[int, dict[frozenset[int], None]]:
         """The places that tasks wait for (as keys)."""

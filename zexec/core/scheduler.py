@@ -166,6 +166,13 @@ class Scheduler(State):
                 found[task_id] = self.fleet.engines[task.engine].id
         return found
 
+    def queues(self) -> tuple[dict[int, tuple[int, int]], int]:
+        """By place: how many tasks wait for it alone, and how many its engine has. And how many wait for anything else."""
+        alone, filled = self.pinned.alone(), self.fleet.filled
+        held = {id: len(engine.held) for id, engine in filled.items()}
+        found = {id: (alone.get(id, 0), held.get(id, 0)) for id in {*alone, *held}}
+        return found, len(self.tasks) - sum(alone.values()) - sum(held.values())
+
     def story(self, task_id: int) -> list[tuple[float, str]]:
         """What happened to a task, oldest first, as far back as the log goes: pairs of a time and a sentence."""
         return self.log.story(task_id)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
+from operator import itemgetter
 from typing import Any
 
 from zexec.core import events as ev
@@ -50,6 +51,8 @@ BULK, BYTES = 5_000, 4 << 20
 KEEP = 100_000
 #: the number behind a task's id, within its client's
 _OWN = (1 << CLIENT_BITS) - 1
+#: where a task ended, of an outcome
+_ENGINE = itemgetter(4)
 
 
 class Visitor:
@@ -138,6 +141,8 @@ class Desk:
         self._order = order
         self._note = note
         self.visitors: dict[int, Visitor] = {}
+        #: how many tasks have ended at each place
+        self.completed: Counter[int] = Counter()
         self._by_address: dict[bytes, Visitor] = {}
         #: outcomes of tasks whose client is away
         self._kept: OrderedDict[int, Outcome] = OrderedDict()
@@ -353,6 +358,7 @@ class Desk:
     def deliver(self, outcomes: Sequence[Outcome], refused: Sequence[int]) -> None:
         """Tell clients how their tasks have ended."""
         by_client: dict[int, list[Outcome]] = {}
+        self.completed.update(map(_ENGINE, outcomes))
         for outcome in outcomes:
             by_client.setdefault(outcome[0] >> CLIENT_BITS, []).append(outcome)
         for number, some in by_client.items():

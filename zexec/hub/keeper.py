@@ -21,7 +21,7 @@ from typing import Any
 from zexec.core import events as ev
 from zexec.hub.hub import Hub
 from zexec.hub.store import Restored, Store, plain_needs
-from zexec.messages import CLIENT_BITS, Death, Outcome, Stored, Task
+from zexec.messages import CLIENT_BITS, UNSTORED, Death, Outcome, Stored, Task
 from zexec.net import cards
 from zexec.net.channels import CONTROL, HubChannel
 
@@ -31,6 +31,8 @@ BLOCK = 1000
 PATIENCE = 10.0
 #: Seconds that somebody may wait for what was noted last.
 FLUSH = 2.0
+#: Seconds that a store may be unable to write, because the disk is full, until nobody waits for it any more.
+GRACE = 5.0
 #: What becomes of tasks that were with an engine which does not come back: they run again, or fail.
 RUN, FAIL = "run", "fail"
 
@@ -57,6 +59,13 @@ class Keeper:
         self._coming: deque[tuple[int, Any]] = deque()
         #: on their way to clients, and results that engines may forget then
         self._going: deque[tuple[int, list[Outcome], list[tuple[int, list[int]]]]] = deque()
+        #: since when the store has not been able to write; and whether that is too long, so that nothing is accepted
+        self._since: float | None = None
+        self._refusing = False
+        #: ends of tasks that were not accepted
+        self._refused: list[Outcome] = []
+        #: results that clients were given although they are not stored, and the tickets that their engines wait for
+        self._given: deque[tuple[int, list[tuple[int, list[int]]]]] = deque()
         #: engines of an earlier life that are not back, and their places
         self.awaited: dict[str, int] = {}
         #: the engines that there are, as last noted: their place, and their process as ``births`` has it
@@ -142,16 +151,29 @@ class Keeper:
 
     def extend(self, tasks: Sequence[Task]) -> None:
         """Tasks of one client."""
+        if self._refusing:
+            self._refused += map(self._refusal, tasks)
+            return
         ticket = self.store.accepted(tasks, str(tasks[0].id >> CLIENT_BITS))
         if not self._coming and ticket <= self.store.durable:
             self._hub.inbox.extend(tasks)
         else:
             self._coming.append((ticket, tasks))
 
+    def when_in(self, do: Callable[[], None]) -> None:
+        """Do something once all that has come is in the hub, or will not be."""
+        if self._coming:
+            self._coming.append((0, do))
+        else:
+            do()
+
     def append(self, event: ev.Event) -> None:
         """Anything else that clients say."""
         ticket = 0
         if type(event) is ev.SubmittedAfter:
+            if self._refusing:
+                self._refused.append(self._refusal(event.task))
+                return
             needs = plain_needs(event.needs, dict(event.ended))
             ticket = self.store.accepted([event.task], str(event.task.id >> CLIENT_BITS), needs)
         if not self._coming and ticket <= self.store.durable:
@@ -166,14 +188,49 @@ class Keeper:
         reported, self._hub.reported = self._hub.reported, []
         if outcomes or reported:
             self._going.append((self.store.settled(outcomes), outcomes, reported))
-        found: list[Outcome] = []
+        found, self._refused = self._refused, []
         durable = self.store.durable
-        while self._going and self._going[0][0] <= durable:
-            _, some, done = self._going.popleft()
+        while self._going and (self._refusing or self._going[0][0] <= durable):
+            ticket, some, done = self._going.popleft()
             found += some
-            for serial, seqs in done:
+            self._given.append((ticket, done))
+        while self._given and self._given[0][0] <= durable:
+            for serial, seqs in self._given.popleft()[1]:
                 self._channel.send(CONTROL, serial, Stored(seqs))
         return found
+
+    # -- a store that cannot write --------------------------------------------------------------------------------------
+
+    def tend(self, now: float) -> float | None:
+        """Look whether the store can be written, and let nobody wait for it any longer if it cannot; when to look again."""
+        if self.store.trouble is None:
+            self._since, self._refusing = None, False
+            return None
+        if self._since is None:
+            self._since = now
+        if self._refusing:
+            return None
+        if now < self._since + GRACE:
+            return self._since + GRACE
+        self._refusing = True
+        coming, self._coming = self._coming, deque()
+        refused = []
+        for _, what in coming:
+            if isinstance(what, Sequence):
+                refused += [self._refusal(task) for task in what]
+            elif type(what) is ev.SubmittedAfter:
+                refused.append(self._refusal(what.task))
+            elif callable(what):
+                what()
+            else:
+                self._hub.inbox.append(what)
+        # Should they be written after all, then with their end.
+        self.store.settled(refused)
+        self._refused += refused
+        return None
+
+    def _refusal(self, task: Task) -> Outcome:
+        return task.id, UNSTORED, None, str(self.store.trouble), -1, 0.0, 0.0
 
     def flow(self) -> None:
         """Let tasks go on that are durable by now."""
@@ -182,6 +239,8 @@ class Keeper:
             _, what = self._coming.popleft()
             if isinstance(what, Sequence):
                 inbox.extend(what)
+            elif callable(what):
+                what()
             else:
                 inbox.append(what)
 

@@ -35,6 +35,7 @@ class Orders:
             "story": self._story,
             "explain": lambda id: self._scheduler.explain(int(id)),
             "places": lambda _: self._scheduler.open_places,
+            "queues": lambda _: self._queues(),
             "drain": self._drain,
             "engines": lambda _: self._engines(),
             "status": lambda _: self._status(),
@@ -63,6 +64,19 @@ class Orders:
         if found is None:
             raise ValueError(f"this hub does not know what {ask.what!r} is")
         return found(ask.args)
+
+    def _queues(self) -> Later:
+        """By place: what waits for it, what it has, what has ended there; and what waits for any. Of all clients."""
+        # What came before the question counts.
+        return Later(lambda take: self._process.keeper.when_in(lambda: take(self._count())))
+
+    def _count(self) -> Any:
+        self._process.hub.turn()
+        places, others = self._scheduler.queues()
+        completed = self._process.desk.completed
+        ended = {id: count for id, count in completed.items() if id >= 0}
+        rows = [[id, *places.get(id, (0, 0)), ended.get(id, 0)] for id in {*places, *ended}]
+        return [rows, others]
 
     def _story(self, id: Any) -> Any:
         # Times of this machine's monotonic clock mean nothing on another: so how long ago.
@@ -158,6 +172,7 @@ class Orders:
             "clients": [visitor.facts() for visitor in process.desk.visitors.values() if visitor.name],
             "tasks": {"open": len(scheduler.tasks), "waiting": len(scheduler.ready) + len(scheduler.pinned)},
             "damaged": process.roster.damaged,
+            "store": {"kind": process.settings.store, "trouble": process.keeper.store.trouble},
         }
 
     def _stuck(self) -> list[dict[str, Any]]:

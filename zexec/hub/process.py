@@ -278,6 +278,9 @@ class HubProcess:
                     self._stop(self.wanted_end)
                 now = monotonic()
                 due = self.provider.tend(now)
+                look = keeper.tend(now)
+                if look is not None and (due is None or look < due):
+                    due = look
                 keeper.flow()
                 hub.turn()
                 outcomes, hub.outcomes = hub.outcomes, []

@@ -203,6 +203,7 @@ STATUS_NAMES: dict[int, str] = {
     m.LOCAL: "error",
     m.IMPOSSIBLE: "impossible",
     m.WAITED: "waited",
+    m.UNSTORED: "refused",
 }
 
 

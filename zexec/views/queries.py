@@ -19,11 +19,22 @@ class Queries(Book):
         """How busy engines are.
 
         Returns:
-            by engine: ``tasks`` of this client's that it runs or holds, ``queue`` that wait for it alone, ``completed`` on
-            it. With ``verbose`` ids instead of numbers, but for ``completed``. And ``"unassigned"``: those that wait for
-            any engine.
+            by engine: ``tasks`` that it runs or holds, ``queue`` that wait for it alone, ``completed`` on it. And
+            ``"unassigned"``: those that wait for any engine. In a cluster, of all its clients. With ``verbose`` ids instead of
+            numbers, but for ``completed``: those of this client's tasks; in a cluster also, by engine, how many ``others`` it
+            has or has waiting, which are other clients'.
+
+        Raises:
+            ClusterError: the hub of the cluster does not answer.
         """
         chosen = self.resolve(targets)
+        ask = self._connection.ask
+        if ask is not None and not verbose:
+            rows, waiting = ask("queues")
+            counts = {id: {"queue": queue, "tasks": held, "completed": ended} for id, queue, held, ended in rows}
+            none = {"queue": 0, "tasks": 0, "completed": 0}
+            found: dict[Any, Any] = {id: counts.get(id, dict(none)) for id in chosen}
+            return {**found, "unassigned": waiting} if not isinstance(targets, int) else found[chosen[0]]
         running: dict[int, list[str]] = {id: [] for id in chosen}
         queued: dict[int, list[str]] = {id: [] for id in chosen}
         unassigned = []
@@ -48,6 +59,11 @@ class Queries(Book):
             }
             for id in chosen
         }
+        if ask is not None:
+            for id, queue, held, ended in ask("queues")[0]:
+                if id in running:
+                    mine = len(queued[id]) + len(running[id])
+                    status[id].update(completed=ended, others=max(0, queue + held - mine))
         status["unassigned"] = unassigned if verbose else len(unassigned)
         return status if not isinstance(targets, int) else status[chosen[0]]
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from zexec import messages as msg
 from zexec.errors import ProtocolError
-from zexec.messages import KEEP_GOING, MAP, STARMAP, WAITED, Death, Function, Outcome, Task
+from zexec.messages import KEEP_GOING, MAP, STARMAP, UNSTORED, Death, Function, Outcome, Task
 from zexec.wire import frames as base
 from zexec.wire.arena.doors import Lane
 from zexec.wire.frames import Frame, _bound, _Extra, _fetch, _start, _stow
@@ -272,7 +272,7 @@ def _unpack_outcomes(header: bytes, parts: Sequence[Frame]) -> msg.Outcomes:
     lengths, listed = c.take(n, "I", 4), c.take(2 * k, "I", 4)
     statuses, text = c.raw(n), c.raw(size)
     payloads = _fetch(header, c.at, lengths, listed, parts)
-    if n and (max(statuses) > WAITED or not isfinite(sum(starts) + sum(durations))):
+    if n and (max(statuses) > UNSTORED or not isfinite(sum(starts) + sum(durations))):
         raise ProtocolError("an outcome of unknown status, or with a time that is not finite")
     details: list[Any] = [serial if serial >= 0 else None for serial in serials]
     for i, detail in json.loads(text) if text else ():

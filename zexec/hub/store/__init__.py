@@ -80,7 +80,7 @@ class Store(Reading, Protocol):
 
     #: the newest ticket whose note, and all before it, will survive
     durable: int
-    #: called, in any thread, when ``durable`` has grown
+    #: called, in any thread, when ``durable`` has grown, or ``trouble`` come or gone
     on_durable: Callable[[], None]
     #: why notes cannot be made durable just now, or None
     trouble: str | None

@@ -252,7 +252,8 @@ class SqliteStore:
             except sqlite3.Error as e:
                 if self.trouble is None:
                     LOGGER.error("the store %s cannot be written: %s", self.path, e)
-                self.trouble = f"the store {self.path} cannot be written: {e}"
+                    self.trouble = f"the store {self.path} cannot be written: {e}"
+                    self.on_durable()
                 with self._wake:
                     if self._closing or self._wake.wait_for(lambda: self._closing, RETRY):
                         LOGGER.critical("the store %s ends without its last notes: %s", self.path, e)
@@ -261,6 +262,7 @@ class SqliteStore:
             if self.trouble is not None:
                 LOGGER.warning("the store %s can be written again", self.path)
                 self.trouble = None
+                self.on_durable()
             return True
 
     def _transact(self, bulks: list[_Bulk]) -> None:
