@@ -405,6 +405,8 @@ class Client:
                 self._link.submit(task)
             else:
                 self._submit_after([task], options)
+        if not self._open:
+            self._let_go()
         if self.helper is not None and (callback is not None or error_callback is not None):
             self.help_later(result)
         return result
@@ -493,6 +495,8 @@ class Client:
                     self._link.submit_bulk(tasks)
                 else:
                     self._submit_after(tasks, options)
+        if not self._open:
+            self._let_go()
         for start, size, error in failed:
             sink(start, size, local_failure(without_frames(error, self.face)))
 
@@ -619,9 +623,13 @@ class Client:
         if self.helper is not None:
             self.helper.refused(refused)
             outcomes = [outcome for outcome in outcomes if self.helper.ended(outcome)]
-        pop = self._open.pop
+        open_ = self._open
+        pop = open_.pop
         for outcome in outcomes:
             waiting = pop(outcome[0], None)
+            if not open_:
+                # Before the last one wakes somebody, who may drop the owner: that is to end where it is dropped, not here.
+                self._let_go()
             if type(waiting) is AsyncResult:
                 waiting._arrive(outcome)
             elif waiting is not None:
@@ -661,8 +669,9 @@ class Client:
         """Keep the owner alive no longer than tasks or inputs are open."""
         if self._open or self._feeders or self._kept is None:
             return
-        # Whoever holds the gate now submits or ends something, and either brings us here again. To wait for them would have
-        # the io thread and a thread that submits hand the gate back and forth: 46,000 submits a second, not 100,000.
+        # Whoever holds the gate now submits or ends something, and comes here after that: what it has submitted may have ended
+        # before it lets go of the gate. To wait for them would have the io thread and a thread that submits hand the gate back
+        # and forth: 46,000 submits a second, not 100,000.
         if not self._gate.acquire(blocking=False):
             return
         kept = None

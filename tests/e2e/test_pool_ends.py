@@ -114,6 +114,31 @@ def test_collected_pool_warns_and_leaves_nothing() -> None:
         gc.collect()
 
 
+@pytest.mark.parametrize("call", ["apply_async", "map_async"])
+def test_collected_at_once_though_the_submit_was_slower_than_the_task(
+    call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = zexec.Pool(1, context=FORK)
+    client = pool._client
+    link: Any = client._link
+
+    def slow(submit: Any) -> Any:
+        def submits(what: Any) -> None:
+            submit(what)
+            tasks.until(lambda: not client._open)
+
+        return submits
+
+    for name in ("submit", "submit_bulk"):
+        monkeypatch.setattr(link, name, slow(getattr(link, name)))
+    r = getattr(pool, call)(tasks.double, *([(1,)] if call == "apply_async" else [[1], 1]))
+    assert r.get(10) in (2, [2])
+    monkeypatch.undo()
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):  # noqa: PT031
+        del pool
+        gc.collect()
+
+
 class Dropped:
     """Makes pools that the test drops, and waits for their end: the hub's thread may be the last to hold one, and what its
     ``__del__`` warns of must fall into the test that expects it."""
