@@ -23,7 +23,7 @@ from zexec.client import NOT_YOURS, Client, ClosedError
 from zexec.local import check_policies, local_client
 from zexec.map_result import MapResult
 from zexec.options import DEFAULT, Options
-from zexec.outcomes import Face, broken
+from zexec.outcomes import Face, broken, set_cause
 from zexec.pool import default_processes, speaks_as
 from zexec.result import AsyncResult
 
@@ -42,7 +42,7 @@ def _cause(text: str) -> BaseException:
 def _unpicklable(exc: BaseException | None, error: str, value: str, text: str) -> BaseException:
     if exc is None:
         return errors.RemoteError("PicklingError", error, text)
-    exc.__cause__ = _cause(text)
+    set_cause(exc, _cause(text))
     return exc
 
 

@@ -32,7 +32,7 @@ from zexec.messages import (
     Death,
     Outcome,
 )
-from zexec.wire.pickling import load_report, loads
+from zexec.wire.pickling import bare_traceback, load_report, loads
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,17 @@ class Face:
     unpicklable: Callable[[BaseException | None, str, str, str], BaseException]
 
 
+# A user's exceptions may have ways of their own with attributes. What stands here is set and called as the interpreter does it.
+#: as ``raise error from cause`` sets it
+set_cause: Callable[[BaseException, BaseException | None], None] = vars(BaseException)["__cause__"].__set__
+_set_context: Callable[[BaseException, BaseException | None], None] = vars(BaseException)["__context__"].__set__
+
+
+def bare(error: BaseException) -> BaseException:
+    """It, without its traceback."""
+    return BaseException.with_traceback(error, None)
+
+
 def value_of(outcome: Outcome, face: Face) -> Any:
     """The value of a CALL or of a chunk that went well.
 
@@ -66,10 +77,13 @@ def value_of(outcome: Outcome, face: Face) -> Any:
 
 def without_frames(error: BaseException, face: Face) -> BaseException:
     """An exception that was raised here, its traceback as the text of its cause: a result must not keep frames alive."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    error.__cause__ = face.cause(text)
-    error.__context__ = None
-    return error.with_traceback(None)
+    try:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception as e:
+        text = bare_traceback(error, error.__traceback__, e)
+    set_cause(error, face.cause(text))
+    _set_context(error, None)
+    return bare(error)
 
 
 def error_of(outcome: Outcome, face: Face, what: str) -> BaseException:
@@ -137,7 +151,7 @@ def _reported(status: int, payload: Any, face: Face) -> BaseException:
         if exc.__cause__ is None:
             exc.__cause__ = errors.RemoteError(name, args, text)  # what it raised is not to be had here
         else:
-            exc.__cause__.__cause__ = face.cause(text)
+            set_cause(exc.__cause__, face.cause(text))
         return exc
     if status == ARGUMENTS:
         where = "on the engine" + facts.get("where", "")
@@ -148,7 +162,7 @@ def _reported(status: int, payload: Any, face: Face) -> BaseException:
         return error
     if exc is None:
         return errors.RemoteError(name, args, text)
-    exc.__cause__ = face.cause(text)
+    set_cause(exc, face.cause(text))
     return exc
 
 
@@ -166,7 +180,7 @@ def broken(detail: Any, face: Face) -> BaseException:
         exc, name, args, text, _ = load_report(detail[1])
         error = errors.InitializerError(f"the {face.name} is broken: its initializer raised {name}({args})")
         if exc is not None:
-            exc.__cause__ = face.cause(text)
+            set_cause(exc, face.cause(text))
         error.__cause__ = exc if exc is not None else errors.RemoteError(name, args, text)
         return error
     return errors.BrokenClusterError(f"the {face.name} is broken: {detail}")
@@ -182,7 +196,10 @@ def describe_item(error: BaseException, start: int, offset: int, failures: dict[
 
 def add_note(error: BaseException, note: str) -> BaseException:
     """Say more about an exception, where the Python has notes."""
-    add = getattr(error, "add_note", None)
-    if add is not None and note not in getattr(error, "__notes__", ()):
-        add(note)
+    try:
+        add = getattr(error, "add_note", None)
+        if add is not None and note not in getattr(error, "__notes__", ()):
+            add(note)
+    except Exception:
+        pass  # its class has a way of its own with attributes: then without
     return error

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from zexec import errors
 from zexec.messages import CANCELLED, OK, Outcome
-from zexec.outcomes import Face, error_of, value_of
+from zexec.outcomes import Face, bare, error_of, value_of
 
 if TYPE_CHECKING:
     from zexec.client import Client
@@ -315,7 +315,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             else:
                 value, error = None, error_of(outcome, self._face, self._what)
         except BaseException as e:
-            value, error = None, e.with_traceback(None)
+            value, error = None, bare(e)
         payload = outcome[2]
         if payload is not None and len(payload) > SMALL:
             self._outcome = (*outcome[:2], None, *outcome[3:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from multiprocessing.pool import MaybeEncodingError
 from typing import Any
 
 import pytest
@@ -55,6 +56,23 @@ def test_in_a_map_the_exception_names_its_item(pool: zexec.Pool, pids: set[int])
         pool.map(tasks.reciprocal, [1, 2, 0, 4], 2)
     if hasattr(caught.value, "__notes__"):
         assert caught.value.__notes__ == ["zexec: raised for item 2 of the map"]
+    check(pool, pids)
+
+
+def test_raises_what_can_hardly_be_looked_at(pool: zexec.Pool, pids: set[int]) -> None:
+    """Exceptions are of the users' classes, and those may have their own ways."""
+    assert type(pool.apply_async(saboteurs.raise_contrary).exception(30)) is saboteurs.Contrary
+    error = pool.apply_async(saboteurs.raise_more_contrary).exception(30)
+    assert isinstance(error, zexec.RemoteError)
+    assert error.ename == "MoreContrary"
+    assert "in raise_more_contrary" in error.traceback
+    for chunk in (1, 3):
+        got = pool.map(saboteurs.raise_contrary, range(3), chunk, return_exceptions=True)
+        assert [type(e) for e in got] == [saboteurs.Contrary] * 3
+        got = pool.map(saboteurs.raise_more_contrary, range(3), chunk, return_exceptions=True)
+        assert [type(e) for e in got] == [zexec.RemoteError] * 3
+    result = pool.apply_async(saboteurs.make, (saboteurs.ContraryAtPickle,)).exception(30)
+    assert type(result) is MaybeEncodingError
     check(pool, pids)
 
 

@@ -256,6 +256,55 @@ def raise_without_args(*args: Any) -> None:
     raise Local(NoRepr())
 
 
+class Contrary(Exception):
+    """Has no attributes, takes none, and cannot be shown. (Its pickle is its class's name and ``args``.)"""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("no attributes")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise RuntimeError("no attributes")
+
+    def __str__(self) -> str:
+        raise RuntimeError("not to be shown")
+
+    __repr__ = __str__
+
+    def with_traceback(self, tb: Any) -> Any:
+        raise RuntimeError("no traceback")
+
+    def add_note(self, note: str) -> None:
+        raise RuntimeError("no notes")
+
+    def __reduce__(self) -> Any:
+        return Contrary, self.args
+
+
+class MoreContrary(Contrary):
+    """It cannot be pickled either, and whoever shows it is to leave."""
+
+    def __str__(self) -> str:
+        raise SystemExit("not to be shown")
+
+    __repr__ = __str__
+
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt("not to be pickled")
+
+
+class ContraryAtPickle:
+    def __reduce__(self) -> Any:
+        raise MoreContrary
+
+
+def raise_contrary(*args: Any) -> None:
+    raise Contrary
+
+
+def raise_more_contrary(*args: Any) -> None:
+    raise MoreContrary
+
+
 # -- initializers ----------------------------------------------------------------------------------------------------
 
 

@@ -54,7 +54,9 @@ def serve(spec: EngineSpec, initializer: Callable[..., Any] | None, initargs: tu
     try:
         engine.run(initialize)
     except Exception:
-        # The hub has been told why; a traceback on stderr would only say it again.
+        if not engine.has_told_why:
+            raise  # a bug: with its traceback on stderr
+        # That would only say it again.
         raise SystemExit(1) from None
     finally:
         # What multiprocessing does next is to wait for child processes. Those of an executor that a task has left open leave

@@ -115,6 +115,8 @@ class Engine:
         self._sending = threading.Lock()
         #: number of the newest task that has started
         self._started = -1
+        #: it ends because it could not begin, and has said so
+        self.has_told_why = False
         #: numbers that were given back before they started
         self._revoked: set[int] = set()
         #: number of the task that is to be interrupted
@@ -156,6 +158,7 @@ class Engine:
                     self._limit.check_start()
             except BaseException as e:
                 self._tasks.send(InitFailed(dump_report(e, skip=2)))
+                self.has_told_why = True
                 raise
             self._recursion_limit = sys.getrecursionlimit()
             self._tasks.send(Hello(self.info, "T"))

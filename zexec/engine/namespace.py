@@ -31,6 +31,7 @@ from itertools import count
 from typing import Any
 
 from zexec.engine import outputs
+from zexec.engine.runner import is_unmet
 from zexec.engine.shell import formatted, shell_for, shell_if_loaded, trap
 from zexec.wire.parcels import Parcel, pack, unpack
 from zexec.wire.pickling import dump_report
@@ -101,7 +102,7 @@ class Call:
         except BaseException as e:
             facts["evalue"] = _text(e)
             failure = ViewFailure(dump_report(e, skip=_own_frames(e)), facts)
-            failure.zexec_unmet = getattr(e, "zexec_unmet", False)
+            failure.zexec_unmet = is_unmet(e)
             raise failure from None
         finally:
             sys.stdout, sys.stderr = streams
@@ -138,7 +139,7 @@ def _attempt(f: Callable[..., Any], items: tuple[Any, ...]) -> Any:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except BaseException:
         return "<its text could not be made>"
 
 

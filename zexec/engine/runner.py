@@ -148,11 +148,7 @@ class Runner:
             else:
                 data = dumps(value if failures is None else (value, failures))
         except BaseException as e:
-            try:
-                shown = repr(value)
-            except Exception:
-                shown = object.__repr__(value)
-            return RESULT, dump_report(e, skip=1, value=shown, error=repr(e)), started, monotonic() - begin
+            return RESULT, dump_report(e, skip=1, value=_show(value), error=_show(e)), started, monotonic() - begin
         return OK, data, started, monotonic() - begin
 
     def _pack_partial(self, values: list[Any], failures: list[tuple[int, bytes]], started: float, begin: float) -> Ran:
@@ -161,7 +157,22 @@ class Runner:
 
 
 def _failed(error: BaseException) -> int:
-    return UNMET if getattr(error, "zexec_unmet", False) else ERROR
+    return UNMET if is_unmet(error) else ERROR
+
+
+def is_unmet(error: BaseException) -> bool:
+    """Whether it says that this engine cannot run the task."""
+    try:
+        return bool(getattr(error, "zexec_unmet", False))
+    except BaseException:
+        return False  # its class has a way of its own with attributes
+
+
+def _show(obj: Any) -> str:
+    try:
+        return repr(obj)
+    except BaseException:
+        return object.__repr__(obj)
 
 
 def _here(error: BaseException) -> str:

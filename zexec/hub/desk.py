@@ -240,8 +240,8 @@ class Desk:
             return
         try:
             needs, ended = needs_of(message.needs)
-        except Exception:
-            self._throw_out(visitor, "it submitted what waits for nothing that can be")
+        except Exception as e:
+            self._throw_out(visitor, f"it submitted what waits for nothing that can be: {type(e).__name__}: {e}")
             return
         for task in tasks:
             self._inbox.append(ev.SubmittedAfter(task, needs, ended))
@@ -252,8 +252,8 @@ class Desk:
             place, key = int(message.needs["place"]), int(message.needs["key"])
             (task,) = message.tasks
             task.function = visitor.functions[task.function.digest]
-        except Exception:
-            self._throw_out(visitor, "it wants something remembered that cannot be")
+        except Exception as e:
+            self._throw_out(visitor, f"it wants something remembered that cannot be: {type(e).__name__}: {e}")
             return
         visitor.remembered.add((place, key))
         self._inbox.append(ev.Remembered(place, key << CLIENT_BITS | visitor.number, task))

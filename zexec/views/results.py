@@ -26,9 +26,9 @@ from zexec.dependency import where
 from zexec.engine.namespace import ItemFailure, ViewFailure
 from zexec.map_result import MapResult
 from zexec.messages import CANCELLED, DIED, OK, Outcome
+from zexec.outcomes import bare, value_of
 from zexec.outcomes import items_of as items_of_chunk
-from zexec.outcomes import value_of
-from zexec.result import CANCELLED_STATE, AsyncResult, Metadata
+from zexec.result import CANCELLED_STATE, LOGGER, AsyncResult, Metadata
 from zexec.views.display import StreamedOutput, display_outputs, wait_interactively
 from zexec.views.metadata import METADATA, metadata_of, uuid_of
 from zexec.views.part import Part
@@ -134,7 +134,7 @@ class ViewResult(MapResult):
     def _remote(self, error: BaseException, part: Part, outcome: Outcome) -> BaseException:
         """An exception as views raise it."""
         if isinstance(error, CancelledError):
-            return error.with_traceback(None)
+            return bare(error)
         info: dict[str, Any] = {"engine_id": outcome[4] if outcome[4] >= 0 else part.target, "method": self._method}
         if isinstance(error, ViewFailure):
             part.facts = error.facts
@@ -143,7 +143,7 @@ class ViewResult(MapResult):
             info.update(pid=outcome[3].pid, host=outcome[3].host)
         text = "" if error.__cause__ is None else str(error.__cause__)
         remote = errors.RemoteError(type(error).__name__, str(error), text, info)
-        remote.__cause__ = error.with_traceback(None)
+        remote.__cause__ = bare(error)
         return remote
 
     def _end_part(self, part: Part, outcome: Outcome, values: list[Any], error: BaseException | None) -> None:
@@ -202,7 +202,9 @@ class ViewResult(MapResult):
         try:
             return self._shape(self._values)
         except Exception:
-            return self._values  # parts that do not fit together are given as they are
+            # Parts that do not fit together are given as they are.
+            LOGGER.debug("the parts of %s were not put together", self._what, exc_info=True)
+            return self._values
 
     # -- getting -----------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ def pack(obj: Any, make_pickler: MakePickler = _without_main, by_value: bytes | 
             make_pickler(sink, partial(_take, others)).dump(obj)
         except Exception:
             if pieces is None:
-                raise
+                raise  # and else it goes by name, as it could
         else:
             pieces, buffers = sink, others
     if sum(map(len, pieces)) < LARGE:

@@ -119,7 +119,7 @@ def _dump_watching(obj: Any, main: MainModule | None) -> Sink | None:
     except TRY_BY_VALUE:
         return _dump_by_value(obj, main)
     except Exception:
-        return None
+        return None  # the caller pickles it without us, and that raises what is to be said
     return sink
 
 
@@ -377,16 +377,27 @@ def dump_report(exc: BaseException, skip: int = 0, **facts: Any) -> bytes:
     for _ in range(skip):
         if tb is not None:
             tb = tb.tb_next
-    text = "".join(traceback.format_exception(type(exc), exc, tb))
+    # Whatever a user's exception does while it is looked at: there has to be a report.
+    try:
+        text = "".join(traceback.format_exception(type(exc), exc, tb))
+    except BaseException as e:
+        text = bare_traceback(exc, tb, e)
     try:
         pickled: bytes | None = dump_bytes(exc)
-    except Exception:
-        pickled = None
+    except BaseException:
+        pickled = None  # then it is told in words
     try:
         args = ", ".join(map(repr, exc.args))
-    except Exception:
+    except BaseException:
         args = "..."
     return pickle.dumps((pickled, type(exc).__qualname__, args, text, facts), PROTOCOL)
+
+
+def bare_traceback(exc: BaseException, tb: Any, error: BaseException) -> str:
+    """Where an exception was raised, if it cannot be shown itself because of another."""
+    frames = "".join(traceback.format_tb(tb))
+    why = f"it raised {type(error).__qualname__} when it was to be shown"
+    return f"Traceback (most recent call last):\n{frames}{type(exc).__qualname__}: [{why}]\n"
 
 
 def load_report(payload: Any) -> tuple[BaseException | None, str, str, str, dict[str, Any]]:
