@@ -19,19 +19,16 @@ from collections.abc import Callable, Iterable
 from time import monotonic, sleep
 from typing import Any
 
+from zexec.cluster.asking import PATIENCE, Asking
 from zexec.cluster.baggage import Baggage
-from zexec.cluster.unheard import Unheard
+from zexec.cluster.outbox import Outbox
 from zexec.core import events as ev
 from zexec.errors import ClusterError, ProtocolError
-from zexec.hub.store import plain_needs
 from zexec.messages import (
     CLIENT_BITS,
     Answer,
     Ask,
     Bye,
-    Cancel,
-    Ended,
-    Function,
     Greet,
     Greeted,
     Heard,
@@ -40,22 +37,18 @@ from zexec.messages import (
     Outcome,
     Outcomes,
     Refused,
-    Submit,
     Task,
-    Withdraw,
 )
 from zexec.net.bell import Bell
 from zexec.net.cards import Card, away
 from zexec.net.lines import Line
 from zexec.net.peers import myself
 from zexec.wire.arena import doors
-from zexec.wire.bundles import Bundle, is_referred
+from zexec.wire.bundles import Bundle
 
 LOGGER = logging.getLogger("zexec")
 #: What results say that a client has left behind.
 DETACHED = "this client has left it behind: its result is found by its id, from another client"
-#: Seconds that a hub may take to answer a greeting, or a question.
-PATIENCE = 10.0
 #: Seconds after a send during which more is left to the io thread, to go in bulk.
 PAUSE = 200e-6
 #: Submits follow each other within this many seconds in a burst; after so many of them in a row the io thread waits for so long
@@ -63,33 +56,15 @@ PAUSE = 200e-6
 BURST, FEW, GATHER = 2e-3, 3, 5e-4
 #: Tasks in one message, and bytes of theirs from which on the next begins.
 BULK, BYTES = 2_000, 4 << 20
-#: Functions that the hub remembers for us, and bytes of them; after that all of them are sent again.
-REMEMBER, REMEMBER_BYTES = 10_000, 1 << 26
 #: Seconds between two looks for a hub that is to come back, and that one which is there may take to answer.
 LOOK, SOON = 0.1, 2.0
+#: What a client's end begins with.
+ENDS = frozenset({ev.Closed, ev.Terminated, ev.Broke})
 #: Numbers of the question which tasks a hub knows: one that has come back; one whose results cannot be had as they came.
 RESUME, AGAIN = -1, -2
 
 
-class Remote:
-    """An engine of another process, as users see it among a pool's processes."""
-
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self.id: int = facts["id"]
-        self.pid: int = facts["pid"]
-        self.host: str = facts["host"]
-        self.name = f"zexec-engine-{self.id}@{self.host}"
-        self.exitcode: int | None = None
-
-    def is_alive(self) -> bool:
-        """Whether it was when we asked."""
-        return True
-
-    def __repr__(self) -> str:
-        return f"<engine {self.id}: process {self.pid} on {self.host}>"
-
-
-class RemoteLink:
+class RemoteLink(Asking):
     """See the module.
 
     Args:
@@ -122,25 +97,20 @@ class RemoteLink:
         self._find = find or (lambda: card)
         #: the hub is away, and may come back: nothing is sent
         self._away = False
-        #: what a hub that comes back is told again
-        self._unheard = Unheard()
         self._deliver = deliver
         self._ended = ended
         self._hear = hear
-        self._baggage = baggage
         self._lock = threading.Lock()
         self._inbox: deque[Task | ev.Event | Ask] = deque()
         self._rung = False
         self._sent_at = 0.0
-        #: what the hub has of us, by digest: with the baggage
-        self._known: dict[bytes, Function] = {}
-        self._known_size = 0
         #: outcomes whose shared memory could not be had: the hub is asked for them once more
         self._lost: dict[int, Outcome] = {}
         self._questions: dict[int, tuple[threading.Event, list[Answer]]] = {}
         self._number = 0
         #: ids of tasks that have not ended
         self._open: set[int] = set()
+        self._out = Outbox(baggage, self._open)
         self._closing = self._detach = False
         self._crash: str | None = None
         #: set once the thread has ended and everything is released
@@ -151,6 +121,7 @@ class RemoteLink:
         self._bell = Bell()
         try:
             self.greeted = self._greet(self._line, client, PATIENCE)
+            self._out.attach(self._line, self.greeted)
         except BaseException:
             self._line.close(0)
             self._bell.close()
@@ -206,34 +177,6 @@ class RemoteLink:
         self._inbox.append(event)
         self._ring()
 
-    def is_running(self, task_id: int) -> bool:
-        return bool(self.ask("is_running", task_id))
-
-    def whereabouts(self, task_ids: Iterable[int]) -> dict[int, int]:
-        return dict(self.ask("whereabouts", list(task_ids)))
-
-    def story(self, task_id: int) -> list[tuple[float, str]]:
-        now = monotonic()
-        return [(now - ago, what) for ago, what in self.ask("story", task_id)]
-
-    def dump(self) -> str:
-        return f"{self.describe()}:\n{self.ask('dump')}"
-
-    def broken(self) -> Any:
-        return self._crash
-
-    def processes(self) -> dict[int, Any]:
-        try:
-            return {facts["id"]: Remote(facts) for facts in self.ask("engines")}
-        except ClusterError:
-            return {}
-
-    def places(self) -> list[int]:
-        found = self._places
-        if found is None:
-            found = self._places = self.ask("places")
-        return list(found)
-
     def kill_engines(self, force: bool) -> None:
         """The engines are the cluster's: what ends is what of ours they run."""
         self._inbox.append(ev.CancelAll())
@@ -242,19 +185,6 @@ class RemoteLink:
     def remember(self, place: int, key: int, task: Task | None) -> None:
         self._inbox.append(ev.Remembered(place, key, task))
         self._ring()
-
-    def signal(self, ids: Iterable[int], number: int) -> None:
-        self.ask("signal", [list(ids), number])
-
-    def fetch(self, task_ids: list[int]) -> list[int]:
-        """Have outcomes of other clients' tasks sent here, now or when there are any: of which that is possible."""
-        self._open.update(task_ids)
-        known: list[int] = []
-        try:
-            known = self.ask("fetch", task_ids)["known"]
-        finally:
-            self._open.difference_update(set(task_ids).difference(known))
-        return known
 
     def detach(self) -> None:
         """Leave with tasks open: they go on, and their results are kept."""
@@ -280,36 +210,6 @@ class RemoteLink:
     def unexpect(self, ids: Iterable[int]) -> None:
         """They will not come after all."""
         self._open.difference_update(ids)
-
-    def ask(self, what: str, args: Any = None, timeout: float = PATIENCE) -> Any:
-        """Ask the hub a question, or give an order; the answer.
-
-        Raises:
-            ClusterError: the hub is gone, refuses, or does not answer in time.
-        """
-        if self.over.is_set():
-            raise ClusterError(self._crash or "this client has ended")
-        done = threading.Event()
-        with self._lock:
-            self._number += 1
-            number = self._number
-            heard: list[Answer] = []
-            self._questions[number] = done, heard
-            question = Ask(number, what, args)
-            self._unheard.asked(question)
-            self._inbox.append(question)
-        self._ring()
-        try:
-            if not done.wait(timeout):
-                raise ClusterError(f"{self.describe()} does not answer")
-        finally:
-            self._questions.pop(number, None)
-            self._unheard.answered(number)
-        if not heard:
-            raise ClusterError(self._crash or "this client has ended")
-        if heard[0].error:
-            raise ClusterError(heard[0].error)
-        return heard[0].value
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
@@ -347,94 +247,28 @@ class RemoteLink:
                 tasks.append(item)
                 size += len(item.payload)
                 if size > BYTES or len(tasks) >= BULK:
-                    self._send_tasks(tasks)
+                    self._out.send_tasks(tasks)
                     tasks, size = [], 0
                 continue
             if tasks:
-                self._send_tasks(tasks)
+                self._out.send_tasks(tasks)
                 tasks, size = [], 0
-            self._send_other(item)
+            if type(item) in ENDS:
+                self._begin_end(item)
+            else:
+                self._out.send_other(item)
         if tasks:
-            self._send_tasks(tasks)
+            self._out.send_tasks(tasks)
         self._sent_at = monotonic()
 
-    def _send_tasks(self, tasks: list[Task], needs: Any = None) -> None:
-        known = self._known
-        if len(known) > REMEMBER or self._known_size > REMEMBER_BYTES:
-            known.clear()
-            self._known_size = 0
-            self._line.send(Ask(0, "functions"))
-        new: list[Function] = []
-        #: those with data in shared memory, which others may want to use again: nobody keeps them longer than their tasks
-        passing: dict[bytes, Function] = {}
-        last = packed = None
-        for task in tasks:
-            function = task.function
-            if function is not last:
-                last = function
-                packed = known.get(function.digest) or passing.get(function.digest)
-                if packed is None:
-                    packed = function if self._baggage is None else self._baggage.pack(function)
-                    if self._line.lane is not None and is_referred(packed.payload):
-                        passing[function.digest] = packed
-                    else:
-                        known[function.digest] = packed
-                        self._known_size += len(packed.payload)
-                    new.append(packed)
-            assert packed is not None
-            task.function = packed
-        if self.greeted.durable and not (needs and "place" in needs):
-            self._unheard.submitted(tasks, needs)
-        if tasks:
-            self._line.send(Submit(tasks, new, needs))
-
-    def _send_other(self, item: Any) -> None:
-        kind = type(item)
-        line = self._line
-        if kind is Ask:
-            line.send(item)
-        elif kind is ev.CancelWanted:
-            self._cancel([item.task_id], item.running)
-        elif kind is ev.CancelWithdrawn:
-            self._unheard.withdrawn(item.task_id)
-            line.send(Withdraw([item.task_id]))
-        elif kind is ev.SubmittedAfter:
-            needs = plain_needs(item.needs)
-            needs["ended"] = [[id, *end] for id, end in item.ended.items()]
-            self._send_tasks([item.task], needs)
-        elif kind is ev.Remembered:
-            self._unheard.remembered(item.place, item.key, item.task)
-            if item.task is None:
-                line.send(Ask(0, "forget", [item.place, item.key]))
-            else:
-                self._send_rite(item.place, item.key, item.task)
-        elif kind is ev.ParentEnded:
-            line.send(Ended(item.task_id, *item.end))
-        elif kind is ev.Drain:
-            line.send(Ask(0, "drain", [[item.id], item.restart]))
-        elif kind is ev.CancelAll:
-            if self._open:
-                self._cancel(list(self._open), False)
-        elif kind is ev.Closed:
-            self._closing = True
-        elif kind in (ev.Terminated, ev.Broke):
+    def _begin_end(self, item: Any) -> None:
+        """Under the lock: nothing comes after this."""
+        self._closing = True
+        if type(item) is not ev.Closed:
             # The hub drops what is open; here it is settled at the end, as terminated or broken.
-            self._closing = True
             self._open.clear()
-            if kind is ev.Broke:
+            if type(item) is ev.Broke:
                 self._crash = str(item.detail)
-        else:
-            raise AssertionError(f"a client has nothing to say of {kind.__name__}")
-
-    def _cancel(self, ids: list[int], running: bool) -> None:
-        if self.greeted.durable:
-            self._unheard.cancelled(ids, running, self._open)
-        self._line.send(Cancel(ids, running))
-
-    def _send_rite(self, place: int, key: int, rite: Task) -> None:
-        # Any id of ours: the hub takes it for no task that somebody waits for.
-        rite.id = self.greeted.client << CLIENT_BITS
-        self._send_tasks([rite], {"place": place, "key": key})
 
     # -- the io thread -----------------------------------------------------------------------------------------------
 
@@ -483,7 +317,7 @@ class RemoteLink:
             if outcomes or refused:
                 self._open.difference_update([outcome[0] for outcome in outcomes])
                 if self.greeted.durable:
-                    self._unheard.ended(outcomes, refused)
+                    self._out.unheard.ended(outcomes, refused)
                 self._deliver(outcomes, refused)
             del outcomes, refused, said
             if self._closing and (self._detach or not self._open or self._crash):
@@ -525,19 +359,18 @@ class RemoteLink:
             self._line, self.greeted = line, greeted
             self._bell.watch(line.fileno())
             self._places = None
-            self._known.clear()
-            self._known_size = 0
+            self._out.attach(line, greeted)
             self._lost.clear()
             self._away = False
             # What was submitted meanwhile is in the inbox, and goes after this: it is not to be sent twice.
-            self._unheard.doubt()
+            self._out.unheard.doubt()
             self._ask_again()
             self._inbox.appendleft(Ask(RESUME, "resume", list(self._open)))
 
     def _ask_again(self) -> None:
         """Under the lock: what the hub that is gone was asked and has not answered."""
         fresh = {item.number for item in list(self._inbox) if type(item) is Ask}
-        again = [question for question in self._unheard.questions() if question.number not in fresh]
+        again = [question for question in self._out.unheard.questions() if question.number not in fresh]
         self._inbox.extendleft(again)
         fresh.update(question.number for question in again)
         for number, (done, heard) in list(self._questions.items()):
@@ -561,15 +394,6 @@ class RemoteLink:
             line.close(0)
             raise
 
-    def _resume(self, ids: Iterable[int]) -> None:
-        """Under the lock: the hub that has come back does not know these tasks, nor what it is not to store."""
-        for tasks, needs in self._unheard.unknown(ids):
-            self._send_tasks(tasks, needs)
-        for place, key, rite in self._unheard.rites():
-            self._send_rite(place, key, rite)
-        for cancel in self._unheard.cancels():
-            self._line.send(cancel)
-
     def _take_in(self, message: Any, outcomes: list[Outcome], refused: list[int], said: list[tuple[int, Any]]) -> None:
         kind = type(message)
         if kind is Outcomes:
@@ -579,7 +403,7 @@ class RemoteLink:
         elif kind is Kept:
             refused += message.ids
         elif kind is Answer and message.number == RESUME:
-            self._resume(message.value or ())
+            self._out.resume(message.value or ())
         elif kind is Answer and message.number == AGAIN:
             # What it does not have either stays lost.
             gone = self._lost if message.error else set(message.value or ()) & self._lost.keys()

@@ -23,76 +23,33 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from zexec.core.dependencies import End, Needs
 from zexec.errors import StoreError
 from zexec.hub.store import Reading, Restored, needs_of
-from zexec.hub.store.sql import JSON, TABLES, VERSION, where
-from zexec.messages import OK, Function, Outcome, Task
+from zexec.hub.store.rows import SMALL, Bulk, entry_of_row, fetch, find_ends, function_of, write_bulk
+from zexec.hub.store.sql import TABLES, VERSION, where
+from zexec.messages import Function, Outcome, Task
 from zexec.records.entry import (
-    BUFFERS,
     COLUMNS,
     LARGE,
     Entry,
-    buffers_of,
     check_keys,
     entry_of,
-    joined,
     look_into,
     micros,
     show,
-    size_of,
 )
-from zexec.records.plain import dump_plain, load_plain
 from zexec.records.query import Query, keys_of, matcher
-from zexec.wire.bundles import Bundle
-from zexec.wire.stream import Assembler, pack
 
 LOGGER = logging.getLogger("zexec")
 T = TypeVar("T")
 
-#: Buffers up to this many bytes are in the task's row; larger ones in rows of their own, so that a change of the task does not
-#: write them again. SQLite's pages have 4 KiB.
-INLINE = 2048
-#: The largest piece of a buffer: a value in SQLite has at most 1e9 bytes, and is held in memory as a whole.
-PIECE = 32 << 20
 #: Seconds between two attempts to write when the disk is full.
 RETRY = 0.5
-
-_SMALL = tuple(name for name in COLUMNS if name not in BUFFERS)
-_values = attrgetter(*COLUMNS)
-
-_INSERT = f"INSERT OR IGNORE INTO tasks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_SENT = "UPDATE tasks SET engine = ?, engine_uuid = ?, sent = ? WHERE id = ? AND status IS NULL"
-_SETTLED = (
-    "UPDATE tasks SET engine = COALESCE(?, engine), engine_uuid = COALESCE(?, engine_uuid), sent = COALESCE(?, sent), "
-    "status = ?, detail = ?, started = ?, seconds = ?, completed = ?, result = ? WHERE id = ? AND status IS NULL"
-)
-_RESUBMITTED = "UPDATE tasks SET resubmitted = ? WHERE id = ?"
-#: Flags of a function.
-SHARED, BUNDLE = 1, 2
-_FUNCTION = "INSERT OR IGNORE INTO functions (digest, name, flags, payload) VALUES (?, ?, ?, ?)"
-_PIECE = "INSERT OR REPLACE INTO pieces (task, side, buffer, piece, data) VALUES (?, ?, ?, ?, ?)"
-_FACT = "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)"
-
-
-class _Bulk:
-    """The notes of one transaction, put together."""
-
-    def __init__(self) -> None:
-        self.entries: dict[int, Entry] = {}
-        self.functions: dict[bytes, Function] = {}
-        #: (engine, its uuid, when) by task
-        self.sent: dict[int, tuple[int, str, int]] = {}
-        self.settled: dict[int, tuple[Outcome, int]] = {}
-        self.resubmitted: list[tuple[int, int]] = []
-        #: None: all
-        self.dropped: list[list[int] | None] = []
-        self.facts: dict[str, str] = {}
 
 
 class SqliteStore:
@@ -110,7 +67,7 @@ class SqliteStore:
         self.durable = 0
         self.on_durable: Callable[[], None] = lambda: None
         self.trouble: str | None = None
-        self._notes: deque[Callable[[_Bulk], None]] = deque()
+        self._notes: deque[Callable[[Bulk], None]] = deque()
         self._ticket = 0
         self._wake = threading.Condition()
         self._closing = False
@@ -157,7 +114,7 @@ class SqliteStore:
 
     # -- notes -------------------------------------------------------------------------------------------------------
 
-    def _note(self, note: Callable[[_Bulk], None]) -> int:
+    def _note(self, note: Callable[[Bulk], None]) -> int:
         with self._wake:
             if self._failed:
                 raise StoreError(self._failed)
@@ -176,7 +133,7 @@ class SqliteStore:
         # Now, and not in the writer: a scheduler may change a task.
         entries = [entry_of(task, client, at, needs, label) for task in tasks]
 
-        def note(bulk: _Bulk) -> None:
+        def note(bulk: Bulk) -> None:
             for entry, task in zip(entries, tasks, strict=True):
                 bulk.entries.setdefault(entry.id, entry)
                 if entry.function not in self._stored:
@@ -193,7 +150,7 @@ class SqliteStore:
         at = micros(time.time() if now is None else now)
         outcomes = list(outcomes)
 
-        def note(bulk: _Bulk) -> None:
+        def note(bulk: Bulk) -> None:
             for outcome in outcomes:
                 bulk.settled.setdefault(outcome[0], (outcome, at))
 
@@ -230,10 +187,10 @@ class SqliteStore:
                     return
                 notes, self._notes = self._notes, deque()
                 ticket = self._ticket
-            bulks = [_Bulk()]
+            bulks = [Bulk()]
             for note in notes:
                 if bulks[-1].dropped:
-                    bulks.append(_Bulk())  # what comes after a drop is not dropped
+                    bulks.append(Bulk())  # what comes after a drop is not dropped
                 note(bulks[-1])
             del notes
             if not self._commit(bulks):
@@ -244,7 +201,7 @@ class SqliteStore:
                 self._wake.notify_all()
             self.on_durable()
 
-    def _commit(self, bulks: list[_Bulk]) -> bool:
+    def _commit(self, bulks: list[Bulk]) -> bool:
         """Write bulks, as often as it takes. False if the store is closed before that was possible."""
         while True:
             try:
@@ -265,12 +222,12 @@ class SqliteStore:
                 self.on_durable()
             return True
 
-    def _transact(self, bulks: list[_Bulk]) -> None:
+    def _transact(self, bulks: list[Bulk]) -> None:
         db = self._writing
         db.execute("BEGIN IMMEDIATE")
         try:
             for bulk in bulks:
-                _write_bulk(db, bulk)
+                write_bulk(db, bulk)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -288,13 +245,13 @@ class SqliteStore:
         condition, values = where(query)
         with self._read() as db:
             rows = db.execute(
-                f"SELECT {', '.join(COLUMNS if large else _SMALL)} FROM tasks{condition} ORDER BY submitted, id", values
+                f"SELECT {', '.join(COLUMNS if large else SMALL)} FROM tasks{condition} ORDER BY submitted, id", values
             )
             found = []
             for row in rows:
-                entry = _entry(row)
+                entry = entry_of_row(row)
                 if large:
-                    _fetch(db, entry)
+                    fetch(db, entry)
                 if matches(look_into(entry)):
                     found.append(show(entry, wanted))
             return found
@@ -321,9 +278,9 @@ class SqliteStore:
             row = db.execute(f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id = ?", (id,)).fetchone()
             if row is None:
                 raise KeyError(f"nothing is known of task {id}: it never was, or has been dropped")
-            entry = _entry(row)
-            _fetch(db, entry)
-            return entry, _function(db, entry.function)
+            entry = entry_of_row(row)
+            fetch(db, entry)
+            return entry, function_of(db, entry.function)
 
     def get(self, name: str) -> str | None:
         with self._read() as db:
@@ -337,11 +294,11 @@ class SqliteStore:
             for row in db.execute(
                 f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE status IS NULL ORDER BY submitted, id"
             ):
-                entry = _entry(row)
-                _fetch(db, entry)
+                entry = entry_of_row(row)
+                fetch(db, entry)
                 function = functions.get(entry.function)
                 if function is None:
-                    function = functions[entry.function] = _function(db, entry.function)
+                    function = functions[entry.function] = function_of(db, entry.function)
                 needs: Needs | None = None
                 ended: dict[int, End] = {}
                 if entry.needs is not None:
@@ -349,7 +306,7 @@ class SqliteStore:
                 restored.append(Restored(entry.task(function), entry.client, needs, ended, entry.engine_uuid))
             for one in restored:
                 if one.needs is not None:
-                    _find_ends(db, one)
+                    find_ends(db, one)
             return restored
 
     def ask(self, question: Callable[[Reading], T], answer: Callable[[T | Exception], None]) -> None:
@@ -448,139 +405,3 @@ def _lock(path: Path) -> int:
         os.close(lock)
         raise StoreError(f"the store {path} is used by another hub") from None
     return lock
-
-
-def _write_bulk(db: sqlite3.Connection, bulk: _Bulk) -> None:
-    for f in bulk.functions.values():
-        # One with large data in it is a bundle, of several buffers.
-        whole = type(f.payload) is Bundle
-        payload = b"".join(pack([bytes(each) for each in buffers_of(f.payload)])) if whole else bytes(f.payload)
-        db.execute(_FUNCTION, (f.digest, f.name, SHARED * f.shared | BUNDLE * whole, payload))
-    db.executemany(_PIECE, _pieces_of((entry.id, 0, entry.payload) for entry in bulk.entries.values()))
-    db.executemany(_INSERT, map(_row, bulk.entries.values()))
-    db.executemany(_SENT, ((*sent, id) for id, sent in bulk.sent.items() if id not in bulk.settled))
-    db.executemany(_PIECE, _pieces_of((id, 1, outcome[2]) for id, (outcome, _) in bulk.settled.items()))
-    db.executemany(_SETTLED, (_settled_row(*each, bulk.sent.get(id)) for id, each in bulk.settled.items()))
-    db.executemany(_RESUBMITTED, bulk.resubmitted)
-    db.executemany(_FACT, bulk.facts.items())
-    for dropped in bulk.dropped:
-        _drop(db, dropped)
-
-
-# -- rows ------------------------------------------------------------------------------------------------------------
-
-
-def _row(entry: Entry) -> list[Any]:
-    values = list(_values(entry))
-    for at in JSON:
-        if values[at] is not None:
-            values[at] = dump_plain(values[at])
-    for name in BUFFERS:
-        at = COLUMNS.index(name)
-        values[at] = _inline(values[at])
-    return values
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    values = list(row)
-    for at in JSON:
-        if values[at] is not None:
-            values[at] = load_plain(values[at])
-    return Entry(*values, *[None] * (len(COLUMNS) - len(values)))
-
-
-def _settled_row(outcome: Outcome, at: int, sent: tuple[int, str, int] | None) -> tuple[Any, ...]:
-    id, status, result, detail, engine, started, seconds = outcome
-    _, uuid, when = sent or (-1, None, None)
-    return (
-        engine if engine >= 0 else None,
-        uuid,
-        when,
-        status,
-        None if detail is None else dump_plain(detail),
-        micros(started) if started else None,
-        seconds,
-        at,
-        _inline(result),
-        id,
-    )
-
-
-def _inline(payload: Any) -> bytes | None:
-    """What of a payload is in the task's row."""
-    if payload is None or isinstance(payload, list | tuple | Bundle) or size_of(payload) > INLINE:
-        return None
-    return payload if type(payload) is bytes else bytes(payload)
-
-
-def _pieces_of(payloads: Iterable[tuple[int, int, Any]]) -> Iterator[tuple[int, int, int, int, Any]]:
-    """Rows for what is not in the tasks' rows."""
-    for id, side, payload in payloads:
-        if payload is None or _inline(payload) is not None:
-            continue
-        for number, buffer in enumerate(buffers_of(payload)):
-            for piece, data in enumerate(_cut(buffer)):
-                yield id, side, number, piece, data
-
-
-def _cut(buffer: Any) -> Iterator[Any]:
-    """A buffer in pieces that SQLite takes: those in which it came, if it did."""
-    if hasattr(buffer, "frames"):
-        for frame in buffer.frames:
-            yield frame.buffer
-        return
-    view = memoryview(buffer).cast("B")
-    for start in range(0, max(view.nbytes, 1), PIECE):
-        yield view[start : start + PIECE]
-
-
-def _fetch(db: sqlite3.Connection, entry: Entry) -> None:
-    """Bring in the buffers that are not in the task's row."""
-    if entry.payload is None:
-        entry.payload = _collect(db, entry.id, 0)
-    if entry.result is None and entry.status is not None:
-        entry.result = _collect(db, entry.id, 1)
-
-
-def _collect(db: sqlite3.Connection, id: int, side: int) -> Any:
-    buffers: dict[int, list[bytes]] = {}
-    for number, data in db.execute(
-        "SELECT buffer, data FROM pieces WHERE task = ? AND side = ? ORDER BY buffer, piece", (id, side)
-    ):
-        buffers.setdefault(number, []).append(data)
-    if not buffers:
-        return None
-    return joined([pieces[0] if len(pieces) == 1 else b"".join(pieces) for pieces in buffers.values()])
-
-
-def _function(db: sqlite3.Connection, digest: bytes) -> Function:
-    row = db.execute("SELECT payload, name, flags FROM functions WHERE digest = ?", (digest,)).fetchone()
-    payload, name, flags = row
-    if flags & BUNDLE:
-        (buffers,) = Assembler().feed(payload)
-        payload = joined(buffers)
-    return Function(digest, payload, name, bool(flags & SHARED))
-
-
-def _find_ends(db: sqlite3.Connection, one: Restored) -> None:
-    """How those ended that a task waits for. One that is not known any more was dropped, so it had ended."""
-    assert one.needs is not None
-    for condition in (one.needs.after, one.needs.follow):
-        for parent in condition.ids if condition is not None else ():
-            row = db.execute("SELECT status, engine FROM tasks WHERE id = ?", (parent,)).fetchone()
-            if row is None:
-                one.ended.setdefault(parent, (False, -1, 0))
-            elif row[0] is not None:
-                one.ended[parent] = row[0] == OK, -1 if row[1] is None else row[1], 0
-
-
-def _drop(db: sqlite3.Connection, ids: list[int] | None) -> None:
-    if ids is None:
-        db.execute("DELETE FROM pieces WHERE task IN (SELECT id FROM tasks WHERE status IS NOT NULL)")
-        db.execute("DELETE FROM tasks WHERE status IS NOT NULL")
-    else:
-        pairs = [(id,) for id in ids]
-        db.executemany(
-            "DELETE FROM pieces WHERE task = ? AND task IN (SELECT id FROM tasks WHERE status IS NOT NULL)", pairs
-        )
-        db.executemany("DELETE FROM tasks WHERE id = ? AND status IS NOT NULL", pairs)
