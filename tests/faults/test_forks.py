@@ -88,3 +88,29 @@ def test_in_the_middle_of_an_import(scripts: Scripts) -> None:
             assert ran.err == ""
             assert ran.out.splitlines() == ["(42, 21)", "(42, 21) (42, 21)"]
             assert ran.code == 0
+
+
+def test_by_a_program_that_is_imported(scripts: Scripts) -> None:
+    """What makes the pool while it is imported has not been imported completely by whoever forks the pool's later engines."""
+    scripts.write(
+        """
+        import multiprocessing
+        import os
+        import zexec
+
+        def square(x):
+            return x * x
+
+        if not hasattr(os, "imported"):
+            os.imported = True
+            with zexec.Pool(2, context=multiprocessing.get_context("fork"), maxtasksperchild=1) as pool:
+                print(pool.map(square, range(20), 1) == [x * x for x in range(20)])
+            pool.join()
+        else:
+            print("imported again")
+        """,
+        "program.py",
+    )
+    scripts.env["PYTHONPATH"] += f":{scripts.folder}"
+    ran = scripts.command("-c", "import program")
+    assert (ran.out, ran.err, ran.code) == ("True\n", "", 0)

@@ -20,7 +20,7 @@ from typing import Any
 
 from zexec.engine.bootstrap import ByValue, serve
 from zexec.engine.engine import EngineSpec
-from zexec.engine.imports import wait_for_others
+from zexec.engine.imports import note_programs, wait_for_others
 from zexec.engine.ledger import Ledger
 from zexec.launch import memory
 from zexec.launch.stacks import collect, is_stopped
@@ -90,6 +90,7 @@ class LocalLauncher:
         self._memory_kills = memory.kills()
         #: an executed process is said to have had the memory that its parent had: no peak below this is its own
         self._inherited_peak = 0
+        note_programs()
         #: keeps this process's arena for as long as there may be engines
         self._home = home()
 
