@@ -115,7 +115,7 @@ def test_while_its_result_is_half_sent(fork: Host, flag: Flag, monkeypatch: pyte
     pool = fork.pool(1)
     link: Any = pool._client._link
     r = pool.apply_async(saboteurs.hold_and_make_a_long_list, (flag("started"), flag("release"), 3_000_000))
-    tasks.wait_for(flag("started"))
+    assert tasks.until(lambda: tasks.lines(flag("started")))
     (pid,) = map(int, tasks.lines(flag("started")))
     with link.lock:
         tasks.touch(flag("release"))
@@ -164,7 +164,7 @@ def test_stopped_at_work(anywhere: Host, flag: Flag) -> None:
     """It has not died: its task goes on when it may. Others are not held up."""
     pool = anywhere.pool()
     r = pool.apply_async(tasks.hold, (flag("started"), flag("release"), "held"))
-    tasks.wait_for(flag("started"))
+    assert tasks.until(lambda: tasks.lines(flag("started")))
     (pid,) = map(int, tasks.lines(flag("started")))
     os.kill(pid, signal.SIGSTOP)
     tasks.touch(flag("release"))
@@ -178,7 +178,7 @@ def test_stopped_for_good_with_a_time_out(anywhere: Host, flag: Flag) -> None:
     """The task ends by its time-out, the engine a second after that."""
     pool = anywhere.pool()
     r = pool.options(timeout=0.5).apply_async(tasks.hold, (flag("started"), flag("never")))
-    tasks.wait_for(flag("started"))
+    assert tasks.until(lambda: tasks.lines(flag("started")))
     (pid,) = map(int, tasks.lines(flag("started")))
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(zexec.TimeoutError):
