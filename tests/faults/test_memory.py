@@ -60,14 +60,15 @@ def test_impossible_limits(cls: Any, value: Any, error: type[Exception]) -> None
         cls(2, max_memory=value)
 
 
-def test_a_death_names_the_peak(host: Host) -> None:
+def test_a_death_names_the_peak(anywhere: Host) -> None:
     """As the system counts it: what the process had at most, long before it died perhaps."""
-    pool = host.pool(1)
+    pool = anywhere.pool(1)
     assert pool.apply(saboteurs.need_for_a_moment, (300 * MIB,)) == 300 * MIB
     with pytest.raises(zexec.EngineDied) as caught:
         pool.apply(saboteurs.kill)
     ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if host.method == "spawn" and ours > 300 * MIB:
+    assert "memory was at its limit" in str(caught.value) or "somebody killed it" in str(caught.value)
+    if anywhere.method == "spawn" and ours > 300 * MIB:
         # The system does not tell the peak of an executed process from its parent's, if that was higher.
         assert caught.value.peak_memory is None
     else:

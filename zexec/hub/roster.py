@@ -179,15 +179,16 @@ class Roster:
         member = self.engines.pop(serial)
         if self.current.get(member.id) is member:
             self.current = {id: m for id, m in self.current.items() if m is not member}
-        exitcode, started = None, None
+        exitcode, started, peak = None, None, None
         results: list[ResultRecord] = []
         reason = member.killed or self._reasons.pop(member.token, "")
         if member.child is not None:
             del self._sentinels[member.child.sentinel]
             exitcode, started, results = member.child.reap()
+            reason, peak = reason or member.child.cause, member.child.peak
         else:
             reason = reason or "the connection to it has ended"
-        return Death(member.id, member.peer.pid, member.peer.host, exitcode, reason), started, results
+        return Death(member.id, member.peer.pid, member.peer.host, exitcode, reason, peak), started, results
 
     def is_stopped(self, serial: int, before: int) -> bool:
         member = self.engines.get(serial)

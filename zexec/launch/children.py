@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from zexec.engine.ledger import Ledger
+from zexec.launch import memory
 from zexec.messages import ResultRecord
 
 #: what an engine is told by its environment
@@ -29,13 +30,33 @@ class Child:
         #: becomes readable when it has ended
         self.sentinel = os.pidfd_open(process.pid)
         self._process = process
+        #: the most memory that it had, in bytes, once it has ended, where the system says so
+        self.peak: int | None = None
+        # An executed process is said to have had the memory that its parent had: no peak below this is its own.
+        self._inherited_peak = memory.own_peak()
+        self._kills = memory.kills()
         self.ledger = ledger
         # The system ends it when this is closed, however the hub ends.
         self._line = line
 
     def poll(self) -> int | None:
         """Its exit code, as multiprocessing has them, if it has ended."""
-        return self._process.poll()
+        process = self._process
+        if process.returncode is None:
+            try:
+                pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return process.poll()  # somebody else has waited for it
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                peak = usage.ru_maxrss * 1024
+                self.peak = peak if peak > self._inherited_peak else None
+        return process.returncode
+
+    @property
+    def cause(self) -> str:
+        """The likely cause of its end, if that was SIGKILL and not by us."""
+        return memory.cause(self.peak, self._kills) if self.poll() == -signal.SIGKILL else ""
 
     def kill(self, force: bool) -> None:
         """End it."""
@@ -44,8 +65,8 @@ class Child:
 
     def signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
-        if self._process.poll() is None:
-            self._process.send_signal(number)
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
     def reap(self) -> tuple[int | None, int, list[ResultRecord]]:
         """It has ended, or will not be used any more.
@@ -54,7 +75,7 @@ class Child:
             its exit code, the newest task it had started, and results that it may not have sent.
         """
         started, results = self.ledger.started, self.ledger.results()
-        exitcode = self._process.poll()
+        exitcode = self.poll()
         self.ledger.close()
         os.close(self.sentinel)
         os.close(self._line)

@@ -121,7 +121,7 @@ class LocalLauncher:
                 shared.close()
             raise
         if self._context.get_start_method() == "spawn":
-            self._inherited_peak = _own_peak()
+            self._inherited_peak = memory.own_peak()
         self.engines[serial] = engine = LocalEngine(id, serial, process, ledger, shared)
         self.current = {**self.current, id: process}
         engine.sentinel, engine.ours = _sentinel(process)
@@ -274,12 +274,6 @@ def _is_readable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _own_peak() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager

@@ -28,6 +28,13 @@ def limit() -> int | None:
     return min(limits, default=None)
 
 
+def own_peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def cause(peak: int | None, kills_before: int | None) -> str:
     """The likely cause of a SIGKILL that was not ours.
 
