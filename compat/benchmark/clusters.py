@@ -295,12 +295,20 @@ def clients(quick: bool) -> None:
     count, rounds = (4_000, 3) if quick else (40_000, 3)
     for name, way in (("file system", {}), ("TCP with CURVE", CURVE)):
         with zexec.Cluster(2, **way) as cluster:
-            one, four = [], []
+            hub = psutil.Process(cluster.pid)
+            rates: dict[int, list[float]] = {1: [], 4: []}
+            processor = {1: 0.0, 4: 0.0}
             for _ in range(3):
-                one += together(cluster.name, 1, count, rounds)
-                four += together(cluster.name, 4, count, rounds)
-            a, b = statistics.median(one), statistics.median(four)
-            print(f"{count} no-ops, {name}: one client {a:,.0f}/s, four {b:,.0f}/s together: {b / a:.2f}")
+                for many in rates:
+                    before = used([hub])
+                    rates[many] += together(cluster.name, many, count, rounds)
+                    processor[many] += used([hub]) - before
+            a, b = statistics.median(rates[1]), statistics.median(rates[4])
+            x, y = (1e6 * processor[many] / (3 * rounds * count) for many in (1, 4))
+            print(
+                f"{count} no-ops, {name}: one client {a:,.0f}/s, four {b:,.0f}/s together: {b / a:.2f}; the hub's processor for"
+                f" each {x:.1f} and {y:.1f} us"
+            )
 
 
 # -- the store -------------------------------------------------------------------------------------------------------

@@ -122,8 +122,11 @@ class MemoryStore:
             self._shrink(len(self._entries), self._size_limit - int(CULL * self._size_limit))
 
     def _shrink(self, records: int, size: int) -> None:
-        while self._ended and (len(self._entries) > records or self._size > size):
-            self._forget(next(iter(self._ended)))
+        # Gone through once: to ask a dict for its first key, again and again, passes all that was removed before it each time.
+        for id in list(self._ended):
+            if len(self._entries) <= records and self._size <= size:
+                return
+            self._forget(id)
 
     def _forget(self, id: int) -> None:
         del self._ended[id]
