@@ -316,7 +316,7 @@ class TerminatedError(ZexecError):
 
 
 class StoreError(ZexecError):
-    """A hub's store cannot be used: the message says which, and why."""
+    """A hub's store cannot be used, or cannot take a task in: the message says which store, and why. Ours."""
 
 
 class ClusterError(ZexecError, OSError):

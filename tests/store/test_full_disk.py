@@ -18,7 +18,6 @@ import zexec
 from tests.cluster.conftest import home  # noqa: F401  # a fixture by its name
 from tests.helpers import tasks
 from tests.store.test_hub_killed import run
-from zexec.errors import StoreError
 
 
 @pytest.fixture
@@ -51,12 +50,12 @@ def test_no_room_for_long(cluster: zexec.Cluster, tmp_path: Path) -> None:
         assert trouble(cluster) is None
         allow(cluster, 0)
         waited = executor.submit(abs, -1)
-        with pytest.raises(StoreError, match=r"abs was not accepted: the store .*tasks\.db cannot be written"):
+        with pytest.raises(zexec.StoreError, match=r"abs was not accepted: the store .*tasks\.db cannot be written"):
             waited.result(40)
         began = monotonic()
         others = [executor.submit(abs, -2), *[executor.options(after=held).submit(abs, -3)]]
         for other in others:
-            assert isinstance(other.exception(40), StoreError)
+            assert isinstance(other.exception(40), zexec.StoreError)
         assert "cannot be written" in str(trouble(cluster))
         gate.touch()
         assert held.result(40) == 2
