@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import zexec
-from tests.helpers import saboteurs, tasks
+from tests.faults.conftest import make
+from tests.helpers import leftovers, saboteurs, tasks
 from tests.helpers.hosts import Flag, Host
 
 
@@ -172,6 +173,17 @@ def test_stopped_at_work(anywhere: Host, flag: Flag) -> None:
     assert not r.ready()
     os.kill(pid, signal.SIGCONT)
     assert r.get(30) == "held"
+
+
+def test_stopped_at_work_for_good_on_a_cluster(nothing_left: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be told from a machine that is gone: silence ends it."""
+    monkeypatch.setenv("ZEXEC_SILENCE", "2")
+    host = make("cluster", nothing_left, monkeypatch)
+    pool = host.pool()
+    with pytest.raises(zexec.EngineDied, match="there was no way to it any more"):
+        pool.apply_async(saboteurs.stop).get(30)
+    check(pool)
+    host.end()
 
 
 def test_stopped_for_good_with_a_time_out(anywhere: Host, flag: Flag) -> None:
