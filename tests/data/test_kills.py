@@ -57,15 +57,20 @@ def test_engines(mortal: zexec.Pool) -> None:
     assert arena is not None
     view = [np.full(N, float(i)) for i in range(4)]
     stop = threading.Event()
-    deaths = 0
+    kills = deaths = 0
 
     def kill() -> None:
-        for _ in range(KILLS):
-            sleep(random.random() * 0.05)
-            processes = shared._pool
-            if processes:
-                kill_one(random.choice(processes).pid)
-        stop.set()
+        nonlocal kills
+        try:
+            # Also until one has met a task: on a busy machine most of them meet engines that wait.
+            while kills < KILLS or not deaths:
+                sleep(random.random() * 0.05)
+                processes = shared._pool
+                if processes:
+                    kill_one(random.choice(processes).pid)
+                    kills += 1
+        finally:
+            stop.set()
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -82,7 +87,7 @@ def test_engines(mortal: zexec.Pool) -> None:
             kept = [*kept[-5:], value]  # of engines that live and of those that do not
         assert all((value == value[0]).all() for value in kept)
     killer.join()
-    assert 0 < deaths <= KILLS
+    assert 0 < deaths <= kills
     assert shared.map(data.total, view, 1) == [i * N for i in range(4)]
     del kept, value, result, results
     assert arena.taken < 64 * 8 * N
