@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
@@ -18,6 +20,11 @@ from tests.e2e.conftest import (  # noqa: F401  # fixtures by their names
     scripts,
 )
 from tests.helpers import data
+
+# They start threads of their own, which stay: so before anything is counted.
+for library in ("pandas", "pyarrow"):
+    if find_spec(library) is not None:
+        import_module(library)
 
 #: Seconds within which a cluster's engines must be up: a bound against hanging, not a measure.
 UP = 40
