@@ -320,6 +320,7 @@ class RemoteLink(Asking):
                     self._out.unheard.ended(outcomes, refused)
                 self._deliver(outcomes, refused)
             del outcomes, refused, said
+            message = None  # not to be kept until the next one comes
             if self._closing and (self._detach or not self._open or self._crash):
                 return
             if self._crash:

@@ -26,6 +26,8 @@ from zexec.wire.talk import decode, encode
 RECONNECT = 20
 #: ms that what was not sent yet may take when a line is closed.
 LINGER = 2_000
+#: Bytes of a payload from which on its parts' memory is given back at once.
+TRIMMED = 1 << 26
 #: Seconds that a hub may take to look at large data that was sent last.
 PATIENCE = 60.0
 
@@ -45,7 +47,18 @@ def whole(pieces: Any) -> Any:
         frame = frames.pop()  # each is let go as soon as it has been copied
         data[at : at + len(frame)] = frame.buffer
         at += len(frame)
+    if at >= TRIMMED:
+        _give_back()
     return data
+
+
+def _give_back() -> None:
+    """Return the memory of what has been let go of to the system, which the C library keeps if it came in many small parts."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 class Line:
