@@ -623,13 +623,9 @@ class Client:
         if self.helper is not None:
             self.helper.refused(refused)
             outcomes = [outcome for outcome in outcomes if self.helper.ended(outcome)]
-        open_ = self._open
-        pop = open_.pop
+        pop = self._open.pop
         for outcome in outcomes:
             waiting = pop(outcome[0], None)
-            if not open_:
-                # Before the last one wakes somebody, who may drop the owner: that is to end where it is dropped, not here.
-                self._let_go()
             if type(waiting) is AsyncResult:
                 waiting._arrive(outcome)
             elif waiting is not None:

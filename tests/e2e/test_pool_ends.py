@@ -109,6 +109,10 @@ def test_collected_pool_warns_and_leaves_nothing() -> None:
     pool = zexec.Pool(2, context=FORK)
     r = pool.apply_async(tasks.double, (1,))
     assert r.get(10) == 2
+    client = pool._client
+    tasks.until(
+        lambda: client._kept is None
+    )  # the hub's thread lets go of the pool a moment after it has told of the result
     with pytest.warns(ResourceWarning, match=r"unclosed running multiprocessing pool <zexec\.pool\.Pool state=RUN"):  # noqa: PT031
         del pool
         gc.collect()
@@ -133,6 +137,7 @@ def test_collected_at_once_though_the_submit_was_slower_than_the_task(
         monkeypatch.setattr(link, name, slow(getattr(link, name)))
     r = getattr(pool, call)(tasks.double, *([(1,)] if call == "apply_async" else [[1], 1]))
     assert r.get(10) in (2, [2])
+    tasks.until(lambda: client._kept is None)
     monkeypatch.undo()
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):  # noqa: PT031
         del pool
