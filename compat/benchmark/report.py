@@ -110,7 +110,7 @@ def _cell(records: list[Record], table: Medians, figure: Figure, peer: str) -> s
     own = [record for record in records if record.peer == peer and record.row == figure.row]
     if any(record.timed_out for record in own):
         return "too long"
-    return "failed" if own else "-"
+    return "failed" if any(not record.figures for record in own) else "-"
 
 
 def number(value: float) -> str:
