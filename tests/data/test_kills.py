@@ -126,8 +126,8 @@ GUEST = SCRIPT.replace("zexec.Pool(2)", "zexec.Pool()")
 
 @pytest.mark.xfail(
     strict=False,
-    reason="about once in ten runs on a busy machine the hub or an engine keeps the file of a killed client's arena open; it is not known"
-    " yet for how long, nor by what. All that is closed with the cluster.",
+    reason="about once in ten runs on a busy machine the hub or an engine keeps the file of a killed client's arena open;"
+    " it is not known yet for how long, nor by what. All that is closed with the cluster.",
 )
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 3 * KILLS)
