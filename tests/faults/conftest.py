@@ -17,7 +17,7 @@ from tests.e2e.conftest import (  # noqa: F401  # fixtures by their names
     scripts,
 )
 from tests.helpers import leftovers
-from tests.helpers.hosts import METHODS, ClusterHost, Host, SharedHost, StoreHost
+from tests.helpers.hosts import METHODS, ClusterHost, Host, SharedHost, StoreHost, standing_cluster
 
 
 def make(name: str, before: leftovers.Before, monkeypatch: pytest.MonkeyPatch) -> Host:
@@ -58,11 +58,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param != "cluster":
         yield request.param
         return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZEXEC_HOME", str(tmp_path_factory.mktemp("home")))
-        with zexec.Cluster(2) as cluster:
-            cluster.wait_for_engines(2, 40)
-            yield cluster
+    with standing_cluster(tmp_path_factory) as cluster:
+        yield cluster
 
 
 @pytest.fixture

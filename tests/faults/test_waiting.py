@@ -13,17 +13,14 @@ import pytest
 
 import zexec
 from tests.helpers import leftovers, tasks, waiting
-from tests.helpers.hosts import Flag, Host
+from tests.helpers.hosts import Flag, Host, standing_cluster
 
 
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zexec.Cluster]:
     """Two engines for all tests here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZEXEC_HOME", str(tmp_path_factory.mktemp("home")))
-        with zexec.Cluster(2) as cluster:
-            cluster.wait_for_engines(2, 40)
-            yield cluster
+    with standing_cluster(tmp_path_factory) as cluster:
+        yield cluster
 
 
 @pytest.fixture

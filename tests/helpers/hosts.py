@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -106,3 +107,13 @@ class StoreHost(ClusterHost):
 
     def start_hub(self) -> None:
         self._cluster = zexec.Cluster(self._engines, name="kept", store="sqlite")
+
+
+@contextmanager
+def standing_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zexec.Cluster]:
+    """Two engines for all tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZEXEC_HOME", str(tmp_path_factory.mktemp("home")))
+        with zexec.Cluster(2) as cluster:
+            cluster.wait_for_engines(2, 40)
+            yield cluster
