@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ ROOT = Path(__file__).parents[1]
 # Spawned engines import ``tests.helpers`` by its name, whatever started pytest.
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a shell; the programs that tests start and interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Seconds after which a test counts as hung: all stacks are written out and it fails.
 HUNG = 60

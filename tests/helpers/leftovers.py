@@ -31,9 +31,6 @@ PR_SET_CHILD_SUBREAPER = 36
 def prepare() -> None:
     """Once per test run: start what the stdlib starts once and keeps, and adopt orphans."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # Started in the background by a shell; the programs that tests start and interrupt would inherit it.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     resource_tracker.ensure_running()
     forkserver.ensure_running()
     import numpy  # noqa: F401  # its BLAS starts threads that stay

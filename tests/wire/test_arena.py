@@ -143,6 +143,8 @@ def arena(monkeypatch: pytest.MonkeyPatch) -> Iterator[Arena]:
     home.arena.trim(0)
     assert memory.blocks() == 0
     assert home.arena.taken == 0
+    doors.forget()
+    assert doors._found == doors._attached == {}
 
 
 @pytest.fixture
@@ -282,7 +284,6 @@ def test_what_a_killed_process_sent_is_there_if_its_file_is(arena: Arena, others
     other.kill()
     assert bytes(memoryview(back.load())[:5]) == b"hello"
     keep_alive.clear()
-    doors._attached.clear()
 
 
 keep_alive: list[Any] = []
@@ -310,7 +311,6 @@ def test_a_ticket_holds_until_the_message_is_there(arena: Arena, others: Callabl
     assert other(free) == 0
     del value
     assert other(free) > 0
-    doors._attached.clear()
 
 
 def on_the_way() -> int:
@@ -342,7 +342,6 @@ def test_what_is_in_a_segment_already_is_not_copied(arena: Arena, others: Callab
     del back
     assert other(on_the_way) == 0
     assert arena.free == taken
-    doors._attached.clear()
 
 
 def test_its_bound(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
