@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from zexec import errors
 from zexec.client import NOT_YOURS, Client, ClosedError
 from zexec.local import check_policies, local_client
-from zexec.map_result import MapResult
+from zexec.map_result import MapResult, as_sequence
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, broken, set_cause
 from zexec.pool import default_processes, speaks_as
@@ -132,15 +132,15 @@ class _Calls:
         deadline = None if timeout is None else monotonic() + timeout
         # Items of a single iterable need no tuples around them: a quarter of the bytes, and of the time.
         star = len(iterables) != 1
-        items = zip(*iterables, strict=False) if star else iter(iterables[0])
+        iterable = zip(*iterables, strict=False) if star else iterables[0]
         submit = _Submitter(self, fn, star, chunksize, return_exceptions)
         if buffersize is None:
-            return submit(list(items)).drain(deadline)
-        return _buffered(submit, items, buffersize, chunksize, deadline)
+            return submit(as_sequence(iterable)).drain(deadline)
+        return _buffered(submit, iter(iterable), buffersize, chunksize, deadline)
 
 
 class _Submitter:
-    """Submits a list of items, or with ``star`` of argument tuples, as one map."""
+    """Submits a sequence of items, or with ``star`` of argument tuples, as one map."""
 
     def __init__(
         self, calls: _Calls, fn: Callable[..., Any], star: bool, chunksize: int, return_exceptions: bool
@@ -151,7 +151,7 @@ class _Submitter:
         self._chunksize = chunksize
         self._return_exceptions = return_exceptions
 
-    def __call__(self, items: list[Any]) -> MapResult:
+    def __call__(self, items: Sequence[Any]) -> MapResult:
         try:
             client = self._calls._started()
             return client.submit_map(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from zexec.client import Client, ClosedError
 from zexec.imap import ImapIterator
 from zexec.local import local_client
-from zexec.map_result import MapResult
+from zexec.map_result import MapResult, as_sequence
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face
 from zexec.result import AsyncResult
@@ -207,7 +207,7 @@ class _Calls:
         return_exceptions: bool,
     ) -> MapResult:
         self._check_running()
-        items = iterable if isinstance(iterable, list | range | tuple) else list(iterable)
+        items = as_sequence(iterable)
         size = self._chunksize(len(items), chunksize)
         if self._options.timeout is not None:
             size = 1  # a time-out is per item
