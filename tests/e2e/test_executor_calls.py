@@ -57,6 +57,22 @@ def test_map(ex: Any, size: int, chunksize: int) -> None:
     assert list(ex.map(tasks.double, range(size), chunksize=chunksize)) == [2 * i for i in range(size)]
 
 
+@pytest.mark.parametrize("kind", [list, tuple, iter, set, str, lambda r: r])
+def test_map_takes_any_iterable(ex: Any, kind: Any) -> None:
+    assert list(ex.map(str, kind(range(5)), chunksize=2)) == [str(item) for item in kind(range(5))]
+
+
+def test_map_has_drawn_a_list_when_it_returns(ex: Any) -> None:
+    items = list(range(20))
+    it = ex.map(tasks.double, items, chunksize=3)
+    items.clear()
+    assert list(it) == list(range(0, 40, 2))
+
+
+def test_lists_that_iterate_over_something_else(ex: Any) -> None:
+    assert list(ex.map(tasks.double, tasks.Doubles([1, 2, 3]), chunksize=2)) == [4, 8, 12]
+
+
 def test_map_over_several(ex: Any) -> None:
     assert list(ex.map(pow, [1, 2, 3], [2, 2, 2])) == [1, 4, 9]
     assert list(ex.map(pow, range(10), iter([2, 2]))) == [0, 1]

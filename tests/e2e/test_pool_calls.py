@@ -226,3 +226,7 @@ def test_map_over_a_large_range(p: Any) -> None:
 
 def test_iterables_longer_than_their_len_says(p: Any) -> None:
     assert p.map(tasks.double, tasks.Squares(4)) == [0, 2, 8, 18]
+
+
+def test_lists_that_iterate_over_something_else(p: Any) -> None:
+    assert p.map(tasks.double, tasks.Doubles([1, 2, 3]), 2) == [4, 8, 12]

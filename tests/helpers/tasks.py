@@ -311,6 +311,13 @@ class Squares:
         return i * i
 
 
+class Doubles(list):  # type: ignore[type-arg]
+    """A list that gives other items to whoever iterates than it has."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (2 * item for item in super().__iter__())
+
+
 # -- with an initializer ---------------------------------------------------------------------------------------------
 
 state: Any = None
