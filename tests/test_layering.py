@@ -180,7 +180,14 @@ def loaded_by(statement: str) -> set[str]:
         ("from zexec import Client, DirectView, LoadBalancedView", {"zmq", "numpy", "psutil", "cloudpickle"}),
         ("import zexec.core.scheduler, zexec.core.invariants", {"zmq", "numpy", "psutil", "cloudpickle", "threading"}),
         ("import zexec.wire.frames, zexec.wire.pickling", {"zmq", "numpy", "psutil", "cloudpickle", "ctypes"}),
-        ("import zexec; zexec.Pool(1).terminate()", {"zmq", "numpy", "psutil", "cloudpickle", "ctypes"}),
+        (
+            "import zexec; zexec.Pool(1).terminate()",
+            {"zmq", "numpy", "psutil", "cloudpickle", "ctypes", "dataclasses", "inspect", "_hashlib"},
+        ),
+        (
+            "import zexec; zexec.Executor(1).submit(len, '').result()",
+            {"zmq", "ctypes", "dataclasses", "inspect", "_hashlib"},
+        ),
         ("import zexec.testing", {"zmq", "numpy", "psutil", "cloudpickle", "subprocess"}),
     ],
 )

@@ -8,8 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from zexec import errors
 from zexec.messages import (
@@ -35,8 +34,7 @@ from zexec.messages import (
 from zexec.wire.pickling import bare_traceback, load_report, loads
 
 
-@dataclass(frozen=True)
-class Face:
+class Face(NamedTuple):
     """What differs between the interfaces when a task fails.
 
     Attributes:

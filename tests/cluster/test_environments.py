@@ -56,7 +56,7 @@ def test_a_module_that_engines_do_not_have(
 def test_another_clock(cluster: zexec.Cluster) -> None:
     """It is seen when the engine registers, and shown; nothing depends on it."""
     peer = myself()
-    peer.clock += 3600
+    peer = peer._replace(clock=peer.clock + 3600)
     line = Line(cards.read(cluster.folder / "engine.json"), b"T" + os.urandom(16))
     try:
         line.send(Register(peer))

@@ -7,14 +7,12 @@ always names an engine that is up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from zexec.messages import Task
 
 
-@dataclass(slots=True)
-class Send:
+class Send(NamedTuple):
     """Give ``tasks`` to an engine; their numbers there are base, base + 1, ..."""
 
     serial: int
@@ -22,16 +20,14 @@ class Send:
     tasks: list[Task]
 
 
-@dataclass(slots=True)
-class TakeBack:
+class TakeBack(NamedTuple):
     """Ask an engine for tasks that have not started."""
 
     serial: int
     seqs: list[int]
 
 
-@dataclass(slots=True)
-class Settle:
+class Settle(NamedTuple):
     """Tell the client how a task ended. Exactly one per task, ever."""
 
     task: Task
@@ -44,8 +40,7 @@ class Settle:
     serial: int = 0  #: of the engine that ran it, 0 where none did
 
 
-@dataclass(slots=True)
-class SettleBulk:
+class SettleBulk(NamedTuple):
     """The same for a bulk of results of one engine: pairs of a task and its wire record."""
 
     engine: int
@@ -53,31 +48,27 @@ class SettleBulk:
     serial: int
 
 
-@dataclass(slots=True)
-class RefuseCancel:
+class RefuseCancel(NamedTuple):
     """The task has started: it cannot be cancelled (softly) any more."""
 
     task: Task
 
 
-@dataclass(slots=True)
-class Stir:
+class Stir(NamedTuple):
     """Interrupt the task that an engine runs."""
 
     serial: int
     seq: int
 
 
-@dataclass(slots=True)
-class StartEngine:
+class StartEngine(NamedTuple):
     """Start an engine for place ``id``."""
 
     id: int
     serial: int
 
 
-@dataclass(slots=True)
-class Admit:
+class Admit(NamedTuple):
     """The engine that joined with this token fills place ``id``."""
 
     token: Any
@@ -85,23 +76,20 @@ class Admit:
     serial: int
 
 
-@dataclass(slots=True)
-class StopEngine:
+class StopEngine(NamedTuple):
     """Let an engine leave: it holds nothing any more."""
 
     serial: int
 
 
-@dataclass(slots=True)
-class KillEngine:
+class KillEngine(NamedTuple):
     """End an engine now: it does not react."""
 
     serial: int
     reason: str
 
 
-@dataclass(slots=True)
-class Finished:
+class Finished(NamedTuple):
     """Closed, and nothing is open: the cluster can go."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from zexec.core.following import Where
 from zexec.messages import Task
@@ -19,8 +19,7 @@ from zexec.messages import Task
 End = tuple[bool, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """Which ends of which tasks are waited for. Met at once if there are none."""
 
     ids: frozenset[int]
@@ -29,8 +28,7 @@ class Condition:
     failure: bool = False  #: a bad one does
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(NamedTuple):
     """What a task waits for."""
 
     after: Condition | None = None

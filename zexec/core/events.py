@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from zexec.core.dependencies import End, Needs
 from zexec.messages import Death, ResultRecord, Task
 
 
-@dataclass(slots=True)
-class Submitted:
+class Submitted(NamedTuple):
     """Tasks to run, in the order in which they should start."""
 
     tasks: Sequence[Task]
 
 
-@dataclass(slots=True)
-class SubmittedAfter:
+class SubmittedAfter(NamedTuple):
     """A task to run when others have ended. ``ended``: how those of them ended of which whoever submits has heard."""
 
     task: Task
@@ -26,16 +23,14 @@ class SubmittedAfter:
     ended: Mapping[int, End]
 
 
-@dataclass(slots=True)
-class ParentEnded:
+class ParentEnded(NamedTuple):
     """Whoever submitted a task that waits has heard of the end of one that it waits for."""
 
     task_id: int
     end: End
 
 
-@dataclass(slots=True)
-class Restored:
+class Restored(NamedTuple):
     """Tasks that an earlier life of the hub had accepted and not settled. Engines may come back with them."""
 
     tasks: Sequence[Task]
@@ -44,18 +39,16 @@ class Restored:
     #: seconds that those engines have to come back
     patience: float
     #: by id, those that had been sent and are not to be run again if nobody comes back with them: what to say then
-    doomed: Mapping[int, Death] = field(default_factory=dict)
+    doomed: Mapping[int, Death] = {}
     #: where those engines were: their places are kept for them
     places: Set[int] = frozenset()
 
 
-@dataclass(slots=True)
-class ClaimsOver:
+class ClaimsOver(NamedTuple):
     """All engines of the earlier life have come back that will."""
 
 
-@dataclass(slots=True)
-class Joined:
+class Joined(NamedTuple):
     """An engine that nobody here has started wants a place. Elastic clusters only; the answer is Admit, with the same token."""
 
     token: Any
@@ -63,8 +56,7 @@ class Joined:
     place: int | None = None
 
 
-@dataclass(slots=True)
-class Promised:
+class Promised(NamedTuple):
     """The places that will be filled again whenever nobody fills them: the host sees to that. Elastic clusters only.
 
     A task waits for a place that is filled or promised, and for no other.
@@ -73,8 +65,7 @@ class Promised:
     places: frozenset[int]
 
 
-@dataclass(slots=True)
-class Drain:
+class Drain(NamedTuple):
     """An engine is to leave: it gets nothing more, gives back what it has not started, and goes when it has done the rest.
 
     Nobody takes its place: that is promised no longer, or closed. With ``restart`` somebody does.
@@ -84,8 +75,7 @@ class Drain:
     restart: bool = False
 
 
-@dataclass(slots=True)
-class EngineUp:
+class EngineUp(NamedTuple):
     """An engine is ready for tasks. ``id`` says which place it fills."""
 
     serial: int
@@ -98,8 +88,7 @@ class EngineUp:
     stirred: Collection[int] = ()
 
 
-@dataclass(slots=True)
-class EngineDown:
+class EngineDown(NamedTuple):
     """An engine is gone.
 
     ``started`` is the highest number that it is known to have started, or None where nobody knows; then the oldest task
@@ -111,24 +100,21 @@ class EngineDown:
     started: int | None = None
 
 
-@dataclass(slots=True)
-class Ran:
+class Ran(NamedTuple):
     """An engine's results."""
 
     serial: int
     records: Sequence[ResultRecord]
 
 
-@dataclass(slots=True)
-class Running:
+class Running(NamedTuple):
     """A task with a time-out has started."""
 
     serial: int
     seq: int
 
 
-@dataclass(slots=True)
-class GaveBack:
+class GaveBack(NamedTuple):
     """An engine's answer to TakeBack."""
 
     serial: int
@@ -136,28 +122,24 @@ class GaveBack:
     given: Sequence[int]
 
 
-@dataclass(slots=True)
-class CancelWanted:
+class CancelWanted(NamedTuple):
     """Somebody wants a task cancelled; ``running`` also if it has started."""
 
     task_id: int
     running: bool = False
 
 
-@dataclass(slots=True)
-class CancelWithdrawn:
+class CancelWithdrawn(NamedTuple):
     """They have stopped waiting for the answer: the task is to run after all."""
 
     task_id: int
 
 
-@dataclass(slots=True)
-class CancelAll:
+class CancelAll(NamedTuple):
     """Cancel every task but those that run, or would run if the engines that start were up."""
 
 
-@dataclass(slots=True)
-class Remembered:
+class Remembered(NamedTuple):
     """A task that whoever takes a place from now on is to run before all else; None: not any more. Nobody waits for its end."""
 
     place: int
@@ -165,25 +147,21 @@ class Remembered:
     task: Task | None
 
 
-@dataclass(slots=True)
-class Broke:
+class Broke(NamedTuple):
     """The cluster cannot run tasks any more (the initializer failed, say)."""
 
     detail: Any
 
 
-@dataclass(slots=True)
-class Closed:
+class Closed(NamedTuple):
     """No task will be submitted any more; finish those that are open."""
 
 
-@dataclass(slots=True)
-class Terminated:
+class Terminated(NamedTuple):
     """Settle everything that is open, at once, as terminated."""
 
 
-@dataclass(slots=True)
-class Tick:
+class Tick(NamedTuple):
     """Time has passed: a deadline may be due."""
 
 

@@ -35,10 +35,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing import parent_process
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from zexec.engine import outputs
 from zexec.engine.ledger import Ledger
@@ -78,8 +77,7 @@ QUIET = 25
 NUDGES = 600
 
 
-@dataclass
-class EngineSpec:
+class EngineSpec(NamedTuple):
     """All that an engine must know to start. Travels to its process, by pickle under spawn."""
 
     ends: Ends

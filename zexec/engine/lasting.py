@@ -164,9 +164,10 @@ class Lasting:
                 # From here on nothing of the old line is taken up.
                 self.tasks.abandon()
                 claims = [[seq, self._names[seq]] for seq in sorted(self._held | set(self._kept)) if seq in self._names]
-                message = self._register()
-                message.claims, message.next_seq, message.place = claims, self._next, self.info.id
-                message.stirred = [seq for seq, _ in claims if seq in self._stirred]
+                stirred = [seq for seq, _ in claims if seq in self._stirred]
+                message = self._register()._replace(
+                    claims=claims, next_seq=self._next, place=self.info.id, stirred=stirred
+                )
             line.send(message)
             welcome = _answer(line, PATIENCE)
             if welcome.life == self.life:
@@ -183,7 +184,7 @@ class Lasting:
             raise
         with self._lock:
             self.life = welcome.life
-            self.info.serial, self.info.id = welcome.serial, welcome.id
+            self.info = self.info._replace(serial=welcome.serial, id=welcome.id)
             line.send(Hello(self.info, "T"))
             control.send(Hello(self.info, "C"))
             # On one line, so in this order: a task's start is of no interest once it has ended.

@@ -158,7 +158,7 @@ class Keeper:
         if not self._coming and ticket <= self.store.durable:
             self._hub.inbox.extend(tasks)
         else:
-            self._coming.append((ticket, tasks))
+            self._coming.append((ticket, list(tasks)))
 
     def when_in(self, do: Callable[[], None]) -> None:
         """Do something once all that has come is in the hub, or will not be."""
@@ -216,7 +216,7 @@ class Keeper:
         coming, self._coming = self._coming, deque()
         refused = []
         for _, what in coming:
-            if isinstance(what, Sequence):
+            if type(what) is list:
                 refused += [self._refusal(task) for task in what]
             elif type(what) is ev.SubmittedAfter:
                 refused.append(self._refusal(what.task))
@@ -237,7 +237,7 @@ class Keeper:
         durable, inbox = self.store.durable, self._hub.inbox
         while self._coming and self._coming[0][0] <= durable:
             _, what = self._coming.popleft()
-            if isinstance(what, Sequence):
+            if type(what) is list:
                 inbox.extend(what)
             elif callable(what):
                 what()

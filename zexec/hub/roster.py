@@ -109,8 +109,10 @@ class Roster:
             self._door.forget(address)
             return
         try:
-            message.claims = [(int(seq), int(id)) for seq, id in message.claims or ()]
-            message.stirred = {int(seq) for seq in message.stirred or ()}
+            message = message._replace(
+                claims=[(int(seq), int(id)) for seq, id in message.claims or ()],
+                stirred={int(seq) for seq in message.stirred or ()},
+            )
         except (TypeError, ValueError):
             self._door.damaged += 1
             return

@@ -14,7 +14,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.process import _children  # type: ignore[attr-defined]
 from typing import Any
 
@@ -34,20 +33,20 @@ from zexec.wire.reducers import registered
 IMPORTS = 0.2
 
 
-@dataclass
 class LocalEngine:
     """One engine process and what belongs to it."""
 
-    id: int
-    serial: int
-    process: Any
-    ledger: Ledger
-    rooms: Rooms | None
-    #: readable when it has ended, and whether we have to close that
-    sentinel: int = -1
-    ours: bool = False
-    #: why we killed it, if we did
-    killed: str = ""
+    def __init__(self, id: int, serial: int, process: Any, ledger: Ledger, rooms: Rooms | None) -> None:
+        self.id = id
+        self.serial = serial
+        self.process = process
+        self.ledger = ledger
+        self.rooms = rooms
+        #: readable when it has ended, and whether we have to close that
+        self.sentinel = -1
+        self.ours = False
+        #: why we killed it, if we did
+        self.killed = ""
 
     @property
     def pid(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import astuple
 from datetime import datetime, timezone
 from typing import Any
 
@@ -57,7 +56,7 @@ def _simplify(obj: Any) -> Any:
     if isinstance(obj, set | frozenset):
         return {TAG: ["set", [_simplify(each) for each in obj]]}
     if kind is Death:
-        return {TAG: ["death", list(astuple(obj))]}
+        return {TAG: ["death", obj.values()]}
     for plain in (bool, int, float, str):  # numpy's, enums' and others' subclasses and look-alikes
         if isinstance(obj, plain):
             return plain(obj)

@@ -16,12 +16,16 @@ import types
 from collections import ChainMap
 from collections.abc import Callable
 from functools import cache, lru_cache
-from hashlib import blake2b
 from typing import Any
 
 from zexec.messages import Function
 from zexec.wire.bundles import LARGE, Bundle, Sink
 from zexec.wire.reducers import dispatch_table, registered
+
+try:
+    from _blake2 import blake2b  # hashlib's, without OpenSSL, which takes 3 ms to load
+except ImportError:
+    from hashlib import blake2b
 
 PROTOCOL = 5
 

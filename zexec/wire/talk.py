@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from functools import cache
 from itertools import repeat
 from math import isfinite
 from typing import Any
@@ -68,8 +68,7 @@ def decode(parts: Sequence[Frame]) -> Any:
 
 
 def _plain(message: Any) -> list[Any]:
-    values = [getattr(message, field.name) for field in fields(message)]
-    return [_plain(value) if isinstance(value, msg.Peer) else value for value in values]
+    return [_plain(value) if isinstance(value, msg.Peer) else value for value in message]
 
 
 def _unpack_plain(header: bytes, parts: Sequence[Frame]) -> Any:
@@ -83,17 +82,21 @@ def _unpack_plain(header: bytes, parts: Sequence[Frame]) -> Any:
 _TYPES: dict[str, Any] = {"int": int, "str": str, "bool": bool, "float": (int, float), "Any": object}
 
 
+@cache
+def _fields(cls: type) -> list[tuple[str, str]]:
+    """Names, and how their annotations are spelled."""
+    return [(name, str(getattr(kind, "__forward_arg__", kind))) for name, kind in cls.__annotations__.items()]
+
+
 def _rebuild(cls: type, values: Any) -> Any:
-    wanted = fields(cls)
+    wanted = _fields(cls)
     if type(values) is not list or len(values) != len(wanted):
         raise ProtocolError(f"a {cls.__name__} with other fields than it has")
-    for i, field in enumerate(wanted):
-        if field.type == "Peer":
+    for i, (name, kind) in enumerate(wanted):
+        if kind == "Peer":
             values[i] = _rebuild(msg.Peer, values[i])
-        elif not isinstance(values[i], _TYPES[str(field.type)]) or (
-            isinstance(values[i], bool) and field.type not in ("bool", "Any")
-        ):
-            raise ProtocolError(f"a {cls.__name__} whose {field.name} is a {type(values[i]).__name__}")
+        elif not isinstance(values[i], _TYPES[kind]) or (isinstance(values[i], bool) and kind not in ("bool", "Any")):
+            raise ProtocolError(f"a {cls.__name__} whose {name} is a {type(values[i]).__name__}")
     return cls(*values)
 
 
@@ -282,7 +285,7 @@ def _unpack_outcomes(header: bytes, parts: Sequence[Frame]) -> msg.Outcomes:
 
 def _plain_detail(detail: Any) -> Any:
     if isinstance(detail, Death):
-        return [getattr(detail, field.name) for field in fields(detail)]
+        return detail.values()
     return detail if isinstance(detail, float | str) else str(detail)
 
 
