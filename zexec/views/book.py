@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -217,29 +218,39 @@ class Book:
             start += parts[-1].size
         what = next((result._what for result in known if result is not None), "a task that was submitted before")
         again = ViewResult(self._connection, what, parts, single=len(parts) == 1 and not per_item, per_item=per_item)
-        key = id(again)
-        again._note = self._memory.note
+        with self._submitting(again) as new:
+            sink = Sink(self, again, id(again), Function(b"", b"", what), {})
+            self._connection.resubmit([int(msg_id) for msg_id in ids], sink, new)
+        if self.block if block is None else block:
+            again.wait()
+        return again
+
+    @contextmanager
+    def _submitting(self, result: ViewResult) -> Iterator[list[int]]:
+        """Around the submit of a result's parts, which puts the tasks' ids into the list: they are in the book from then on.
+
+        Raises:
+            RuntimeError: the pool was closed.
+        """
+        key = id(result)
+        result._note = self._memory.note
         with self._gate:
-            self._open[key] = again
-        new: list[int] = []
-        again._ids = new
+            self._open[key] = result
+        ids: list[int] = []
+        result._ids = ids
         try:
-            self._connection.resubmit(
-                [int(msg_id) for msg_id in ids], Sink(self, again, key, Function(b"", b"", what), {}), new
-            )
+            yield ids
         except BaseException as e:
             with self._gate:
                 self._open.pop(key, None)
             if isinstance(e, ClosedError):
                 raise RuntimeError(f"the {self._connection.face.name} is closed") from None
             raise
-        for part, task_id in zip(parts, new, strict=True):
-            part.msg_id = str(task_id)
-            self._results[part.msg_id] = again
-        self.history.extend(map(str, new))
-        if self.block if block is None else block:
-            again.wait()
-        return again
+        finally:
+            for part, task_id in zip(result._parts, ids, strict=False):
+                part.msg_id = str(task_id)
+                self._results[part.msg_id] = result
+            self.history.extend(map(str, ids))
 
     def _arrive(self, result: ViewResult, key: int, index: int, outcome: Any) -> None:
         # In the connection's io thread.

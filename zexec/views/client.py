@@ -21,7 +21,6 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from zexec import errors
 from zexec.client import Client as Connection
-from zexec.client import ClosedError
 from zexec.executor import ProcessPoolExecutor
 from zexec.messages import MAP, Function
 from zexec.options import Options
@@ -200,13 +199,7 @@ class Client(Queries):
         """
         if self._closed:
             raise RuntimeError("this client is closed")
-        key = id(result)
-        with self._gate:
-            self._open[key] = result
-        ids: list[int] = []
-        result._ids = ids
-        result._note = self._memory.note
-        try:
+        with self._submitting(result) as ids:
             # What goes to several engines is packed once.
             packed = {
                 which: self.shipper.payload(parcel) for which, parcel in {id(each): each for each in payloads}.items()
@@ -214,23 +207,12 @@ class Client(Queries):
             chunks = [(index, packed[id(parcel)]) for index, parcel in enumerate(payloads)]
             result.borrow(packed.values())
             submit = self._connection.submit_chunks
-            sink = Sink(self, result, key, function, dict(chunks) if result._rite is not None else {})
+            sink = Sink(self, result, id(result), function, dict(chunks) if result._rite is not None else {})
             if len(options) == 1:
                 submit(function, MAP, chunks, sink, options[0], ids, packed=True)
             else:
                 for chunk, chosen in zip(chunks, options, strict=True):
                     submit(function, MAP, [chunk], sink, chosen, ids, packed=True)
-        except BaseException as e:
-            with self._gate:
-                self._open.pop(key, None)
-            if isinstance(e, ClosedError):
-                raise RuntimeError(f"the {self._connection.face.name} is closed") from None
-            raise
-        finally:
-            for part, task_id in zip(result._parts, ids, strict=False):
-                part.msg_id = str(task_id)
-                self._results[part.msg_id] = result
-            self.history.extend(map(str, ids))
 
     def activate(self, targets: Targets = "all", suffix: str = "") -> DirectView:
         """Have IPython's ``%px`` run code on these engines, see ``zexec.ipython``.
