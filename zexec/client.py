@@ -19,6 +19,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from zexec.callbacks import Callbacks
+from zexec.chunks import cut
 from zexec.core.dependencies import End, Needs
 from zexec.core.events import (
     Broke,
@@ -55,10 +56,6 @@ from zexec.wire.pickling import FunctionPickler, MainModule, dump_call, dump_chu
 #: Seconds that ``cancel`` waits for an engine's word before it says no. Answers take well under a millisecond; an engine
 #: that is stopped or starved gives none.
 CANCEL_WAIT = 1.0
-#: Items from which on a range travels faster as its two ends than as what is in it.
-WIDE = 100
-
-
 #: what a fork of the process is told
 NOT_YOURS = "this {} belongs to the process that made it; after a fork, make one of your own"
 
@@ -440,10 +437,7 @@ class Client:
             result._finish(None, without_frames(e, self.face))
             return result
         kind = (STARMAP | MAP if star else MAP) | (KEEP_GOING if return_exceptions else 0)
-        if type(items) is range and chunksize < WIDE:
-            items = list(items)
-        chunks = [(start, items[start : start + chunksize]) for start in range(0, len(items), chunksize)]
-        self.submit_chunks(function, kind, chunks, result._arrive_chunk, options, result._ids)
+        self.submit_chunks(function, kind, cut(items, chunksize), result._arrive_chunk, options, result._ids)
         if self.helper is not None and (callback is not None or error_callback is not None):
             self.help_later(result)
         return result

@@ -19,9 +19,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from zexec import errors
+from zexec.chunks import as_sequence
 from zexec.client import NOT_YOURS, Client, ClosedError
 from zexec.local import check_policies, local_client
-from zexec.map_result import MapResult, as_sequence
+from zexec.map_result import MapResult
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face, broken, set_cause
 from zexec.pool import default_processes, speaks_as

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from itertools import repeat
 from time import monotonic
@@ -15,12 +15,6 @@ from zexec.result import CANCELLED_STATE, PENDING, AsyncResult, Metadata
 
 if TYPE_CHECKING:
     from zexec.client import Client
-
-
-def as_sequence(iterable: Iterable[Any]) -> Sequence[Any]:
-    """The items of a map, to be cut into chunks: what is a sequence is not copied, and a range's chunks are two numbers each."""
-    # A subclass may iterate over something else than its slices have.
-    return iterable if type(iterable) in (list, range, tuple) else list(iterable)  # type: ignore[return-value]
 
 
 class MapResult(AsyncResult):

@@ -1,9 +1,10 @@
 """The one vocabulary: what clients, hub and engines say to each other.
 
-Named tuples and slotted classes, no behaviour. Not dataclasses: those took 13 of the 56 ms in which a pool is imported, started
-and ended, with the modules that they need, and 3 MiB of each spawned engine.
-``payload`` is opaque everywhere but in clients and engines: bytes, or a bundle with large data (``zexec.wire.bundles``); the hub
-passes it on and never looks inside. Status and kind codes are small ints because they travel in every record of every bulk.
+Named tuples, no behaviour; what is changed (Task) or is only equal to itself (Function) is a slotted class. Not dataclasses:
+those took 13 of the 56 ms in which a pool is imported, started and ended, with the modules that they need, and 3 MiB of each
+spawned engine. ``payload`` is opaque everywhere but in clients and engines: bytes, or a bundle with large data
+(``zexec.wire.bundles``); the hub passes it on and never looks inside. Status and kind codes are small ints because they
+travel in every record of every bulk.
 """
 
 from __future__ import annotations
@@ -52,24 +53,6 @@ REVOKING = "revoking"  #: held by an engine that was asked to give it back
 SETTLED = "settled"  #: ended, one way or another
 
 
-class _Record:
-    """One that can be changed, or that must not be taken for a tuple."""
-
-    __slots__: tuple[str, ...] = ()
-
-    def values(self) -> list[Any]:
-        """What it is made of, in the order of its arguments."""
-        return [getattr(self, name) for name in self.__slots__]
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.values() == other.values()
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.values()))})"
-
-
 class Function:
     """A callable as it travels: pickled once, sent to each engine once, found there by its digest."""
 
@@ -88,8 +71,7 @@ class Function:
 class Task:
     """One call, or one chunk of a map. The client fills the first half, the scheduler alone writes the second.
 
-    Half its slots stay unset until they mean something, which makes
-    creation twice as fast, and there is one per call.
+    Half its slots stay unset until they mean something, which makes creation twice as fast, and there is one per call.
     """
 
     __slots__ = (
@@ -150,20 +132,15 @@ class Task:
 Outcome = tuple[int, int, Any, Any, int, float, float]
 
 
-class Death(_Record):
+class Death(NamedTuple):
     """Why an engine is gone, for messages to people."""
 
-    __slots__ = ("engine", "pid", "host", "exitcode", "reason", "peak")  # noqa: RUF023  # the arguments' order
-
-    def __init__(
-        self, engine: int, pid: int, host: str, exitcode: int | None = None, reason: str = "", peak: int | None = None
-    ) -> None:
-        self.engine = engine
-        self.pid = pid
-        self.host = host
-        self.exitcode = exitcode  #: as multiprocessing has it: negative is a signal
-        self.reason = reason  #: more, where it is known
-        self.peak = peak  #: the most memory that it had, in bytes, where that is known
+    engine: int
+    pid: int
+    host: str
+    exitcode: int | None = None  #: as multiprocessing has it: negative is a signal
+    reason: str = ""  #: more, where it is known
+    peak: int | None = None  #: the most memory that it had, in bytes, where that is known
 
     def describe(self) -> str:
         how = self.reason or "it vanished"
@@ -203,22 +180,13 @@ TaskRecord = tuple[bytes, int, Any, "float | None"]
 ResultRecord = tuple[int, int, Any, float, float]
 
 
-class Tasks(_Record):
+class Tasks(NamedTuple):
     """hub -> engine: run these, numbered from ``base`` on."""
 
-    __slots__ = ("base", "tasks", "functions", "forget")  # noqa: RUF023
-
-    def __init__(
-        self,
-        base: int,
-        tasks: Sequence[TaskRecord],
-        functions: Sequence[tuple[bytes, Any, bool]] = (),
-        forget: Sequence[bytes] = (),
-    ) -> None:
-        self.base = base
-        self.tasks = tasks
-        self.functions = functions  #: those that are new to the engine: digest, payload, shared
-        self.forget = forget  #: functions it may drop
+    base: int
+    tasks: list[TaskRecord]  #: the engine takes them out as it runs them
+    functions: Sequence[tuple[bytes, Any, bool]] = ()  #: those that are new to the engine: digest, payload, shared
+    forget: Sequence[bytes] = ()  #: functions it may drop
 
 
 class Results(NamedTuple):

@@ -15,10 +15,11 @@ from multiprocessing.util import Finalize
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from zexec.chunks import as_sequence
 from zexec.client import Client, ClosedError
 from zexec.imap import ImapIterator
 from zexec.local import local_client
-from zexec.map_result import MapResult, as_sequence
+from zexec.map_result import MapResult
 from zexec.options import DEFAULT, Options
 from zexec.outcomes import Face
 from zexec.result import AsyncResult

@@ -311,7 +311,7 @@ class Squares:
         return i * i
 
 
-class Doubles(list):  # type: ignore[type-arg]
+class Doubles(list[Any]):
     """A list that gives other items to whoever iterates than it has."""
 
     def __iter__(self) -> Iterator[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pickle
 import random
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.messages import plain
 from zexec.errors import ProtocolError
 from zexec.messages import (
     ERROR,
@@ -80,17 +80,6 @@ messages = st.one_of(
     st.just(Full()),
     st.builds(Stop, st.text(st.characters(exclude_categories=["Cs"]))),
 )
-
-
-def plain(value: Any) -> Any:
-    """A message as comparable data; buffers by what they hold."""
-    if dataclasses.is_dataclass(value):
-        return type(value).__name__, [plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    return value
 
 
 @settings(max_examples=300, deadline=None)

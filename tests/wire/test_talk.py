@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.messages import plain
 from zexec import messages as msg
 from zexec.errors import ProtocolError
 from zexec.messages import OK, UNSTORED, Death, Function, Task
@@ -83,20 +84,6 @@ messages = st.one_of(
     made(msg.Bye, st.booleans(), texts),
     st.just(msg.Pulse()),
 )
-
-
-def plain(message: Any) -> Any:
-    """A message as comparable data."""
-    if isinstance(message, memoryview):
-        return bytes(message)
-    if isinstance(message, Task):
-        names = ("id", "kind", "payload", "size", "priority", "retries", "timeout", "targets")
-        return [message.function.digest, *(plain(getattr(message, name)) for name in names)]
-    if isinstance(message, list | tuple):
-        return [type(message).__name__ if hasattr(message, "_fields") else "", *(plain(part) for part in message)]
-    if hasattr(message, "__slots__"):
-        return [type(message).__name__, *(plain(getattr(message, name)) for name in message.__slots__)]
-    return message
 
 
 @given(messages)

@@ -186,7 +186,8 @@ class Engine:
         last = bulk.base + len(bulk.tasks) - 1
         getrecursionlimit, floor = sys.getrecursionlimit, self._recursion_limit
         # Taken out one by one: large arguments are let go before their result is sent, so that it finds their memory free.
-        tasks, bulk.tasks = list(reversed(bulk.tasks)), ()
+        tasks = bulk.tasks
+        tasks.reverse()
         while tasks:
             digest, kind, payload, timeout = tasks.pop()
             seq += 1

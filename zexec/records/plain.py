@@ -41,6 +41,8 @@ def _simplify(obj: Any) -> Any:
     kind = type(obj)
     if obj is None or kind in (str, int, float, bool):
         return obj
+    if kind is Death:
+        return {TAG: ["death", list(obj)]}
     if kind is list:
         return [_simplify(each) for each in obj]
     if isinstance(obj, Mapping):
@@ -55,8 +57,6 @@ def _simplify(obj: Any) -> Any:
         return {TAG: ["tuple", [_simplify(each) for each in obj]]}
     if isinstance(obj, set | frozenset):
         return {TAG: ["set", [_simplify(each) for each in obj]]}
-    if kind is Death:
-        return {TAG: ["death", obj.values()]}
     for plain in (bool, int, float, str):  # numpy's, enums' and others' subclasses and look-alikes
         if isinstance(obj, plain):
             return plain(obj)

@@ -285,7 +285,7 @@ def _unpack_outcomes(header: bytes, parts: Sequence[Frame]) -> msg.Outcomes:
 
 def _plain_detail(detail: Any) -> Any:
     if isinstance(detail, Death):
-        return detail.values()
+        return list(detail)
     return detail if isinstance(detail, float | str) else str(detail)
 
 
