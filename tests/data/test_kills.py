@@ -62,9 +62,10 @@ def test_engines(mortal: zexec.Pool) -> None:
     def kill() -> None:
         nonlocal kills
         try:
-            # Also until one has met a task: on a busy machine most of them meet engines that wait.
-            while kills < KILLS or not deaths:
-                sleep(random.random() * 0.05)
+            # Also until one has met a task (most may meet engines that wait) and until one task has ended: ever
+            # slower, since on a busy machine an engine may need longer than that to import what its first one needs.
+            while kills < KILLS or not deaths or not kept:
+                sleep(random.random() * 0.05 * (1 + kills // KILLS))
                 processes = shared._pool
                 if processes:
                     kill_one(random.choice(processes).pid)
@@ -72,9 +73,9 @@ def test_engines(mortal: zexec.Pool) -> None:
         finally:
             stop.set()
 
+    kept: list[Any] = []
     killer = threading.Thread(target=kill)
     killer.start()
-    kept: list[Any] = []
     while not stop.is_set():
         results = [(i, shared.apply_async(data.doubled, (view[i % 4],))) for i in range(8)]
         for i, result in results:
