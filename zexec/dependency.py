@@ -75,8 +75,10 @@ class Dependency:
 
     def condition(self) -> Condition:
         """As the hub knows it."""
-        ids = frozenset(id for result in self.results for id in task_ids(result))
-        return Condition(ids, self.all, self.success, self.failure)
+        ids: list[int] = []
+        for result in self.results:
+            ids += task_ids(result)
+        return Condition(frozenset(ids), self.all, self.success, self.failure)
 
     def check(self, completed: Iterable[str], failed: Iterable[str] = ()) -> bool:
         """Whether it would be met if these tasks had ended well, and those not; for them that want to know."""

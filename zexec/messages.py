@@ -18,6 +18,7 @@ CALL = 0  #: payload is (args, kwargs): one call
 MAP = 1  #: payload is a list of items: f(item) for each
 STARMAP = 2  #: payload is a list of tuples: f(*item) for each
 KEEP_GOING = 4  #: added to MAP or STARMAP: a failing item does not end its chunk
+CHAINED = 8  #: added by the hub: run it only if the task numbered before it has ended well there, or else give it back
 
 # -- how a task ended ------------------------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class Revoke(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """engine -> hub: of ``asked``, I gave back ``given``; the others have started."""
+    """engine -> hub: of ``asked``, I gave back ``given``; the others have started. Unasked where they are CHAINED."""
 
     asked: Sequence[int]
     given: Sequence[int]

@@ -19,6 +19,7 @@ from typing import Any
 
 from zexec.core import actions as act
 from zexec.core import events as ev
+from zexec.core.dependencies import Condition, Needs
 from zexec.core.scheduler import Scheduler
 from zexec.messages import CALL, ERROR, OK, Death, Function, ResultRecord, Task
 
@@ -57,12 +58,23 @@ class FakeEngine:
     gone: bool = False
     frozen: bool = False  #: answers nothing, as if stopped by SIGSTOP
 
-    def take(self, base: int, tasks: Sequence[Task]) -> None:
+    chained: set[int] = field(default_factory=set)  #: numbers to run only if the one before has ended well here
+    good: int = -1  #: number of the newest that has
+
+    def take(self, base: int, tasks: Sequence[Task], chained: bool = False) -> None:
         self.queue.extend(enumerate(tasks, base))
+        if chained:
+            self.chained.update(range(base, base + len(tasks)))
         self._next()
 
     def _next(self) -> None:
-        if self.running is not None or not self.queue or self.gone:
+        if self.running is not None or self.gone:
+            return
+        while self.queue and self.queue[0][0] in self.chained and self.good != self.queue[0][0] - 1:
+            seq, _ = self.queue.popleft()
+            self._flush()
+            self._say(ev.GaveBack(self.serial, [seq], [seq]))
+        if not self.queue:
             return
         seq, task = self.running = self.queue.popleft()
         self.started, self.began = seq, self.sim.now
@@ -87,6 +99,8 @@ class FakeEngine:
         if not self.unsent:
             self.sim.after(FLUSH, self._flush)
         self.unsent.append((seq, outcome, b"", self.began, now - self.began))
+        if outcome == OK:
+            self.good = seq
         self.running = None
         self.runs += 1
         if not self.queue:
@@ -190,6 +204,16 @@ class Simulation:
             self.tell(ev.Submitted(bulk))
         return tasks
 
+    def submit_after(
+        self, duration: float, *parents: Task, function: str = "f", outcome: int | str = OK, **options: Any
+    ) -> Task:
+        """Submit a task that waits until others have ended well."""
+        task = Task(len(self.plans), Function(function.encode(), b"", function), CALL, b"", **options)
+        self.plans[task.id] = duration, outcome
+        needs = Needs(Condition(frozenset(parent.id for parent in parents)))
+        self.tell(ev.SubmittedAfter(task, needs, {id: (end[0] == OK, -1, 0) for id, end in self.settled.items()}))
+        return task
+
     def tell(self, event: ev.Event) -> None:
         """Tell the scheduler something now, and perform what it decides."""
         self.scheduler.handle(self.now, event)
@@ -257,7 +281,7 @@ class Simulation:
 
     def _reach(self, engine: FakeEngine, action: act.Action) -> None:
         if isinstance(action, act.Send):
-            engine.take(action.base, action.tasks)
+            engine.take(action.base, action.tasks, action.chained)
         elif isinstance(action, act.TakeBack):
             engine.give_back(action.seqs)
         elif isinstance(action, act.Stir):

@@ -6,42 +6,16 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from tests.core.test_machine import FUNCTIONS, SchedulerMachine
+from tests.core.test_machine import FUNCTIONS, Double, SchedulerMachine
 from tests.core.test_machine import TestSchedulerMachine as Plain
 from tests.helpers.desk import LONG, Desk, F, ids
+from tests.helpers.waiters import Waiters, sent
 from zexec.core import actions as act
 from zexec.core import events as ev
 from zexec.core.dependencies import Condition, Needs
-from zexec.messages import CALL, CANCELLED, DIED, ERROR, IMPOSSIBLE, OK, TERMINATED, UNMET, WAITED, Task
-
-
-class Waiters(Desk):
-    """A desk that also submits tasks after others."""
-
-    def after(self, *parents: Task, where: bool = False, patience: float | None = None, **how: Any) -> Task:
-        """A task after these; ``where``: on their engine."""
-        targets = how.pop("targets", None)
-        condition = Condition(frozenset(ids(list(parents))), **how)
-        needs = Needs(None if where else condition, condition if where else None, patience)
-        task = Task(next(self.ids), F, CALL, b"", targets=None if targets is None else frozenset(targets))
-        ended = {id: (status == OK, -1, 0) for id, status in self.settled.items()}
-        self.tell(ev.SubmittedAfter(task, needs, ended))
-        return task
-
-    def run_all(self, status: int = OK) -> None:
-        """Engines run what they were sent until nothing is left."""
-        while self.s.tasks:
-            before = len(self.settled)
-            for serial, engine in list(self.s.fleet.engines.items()):
-                if engine.held:
-                    self.ran(serial, *engine.held, status=status)
-            assert len(self.settled) > before, [self.s.explain(id) for id in self.s.tasks]
-
-
-def sent(desk: Desk) -> list[int]:
-    return [id for _, tasks in desk.sent for id in tasks]
+from zexec.messages import CALL, CANCELLED, DIED, ERROR, IMPOSSIBLE, OK, TERMINATED, UNMET, WAITED, Function, Task
 
 
 def test_a_chain_runs_in_order() -> None:
@@ -342,21 +316,28 @@ class DependentMachine(SchedulerMachine):
             self.ends[action.task.id] = (action.status == OK, action.engine, action.serial)
         elif kind is act.SettleBulk:
             self.ends.update((task.id, (True, action.engine, action.serial)) for task, _ in action.pairs)
-        elif kind is act.Send:
+        elif kind is act.Send and not action.chained:
             for task in action.tasks:
-                if task.id in self.needs:
-                    self.was_to_run(task, action.serial)
+                self.was_to_run(task, action.serial, self.ends)
         super().perform(action)
 
-    def was_to_run(self, task: Task, serial: int) -> None:
+    def begins(self, engine: Double, task: Task) -> None:
+        if engine.running in engine.chained:
+            # What has ended here well may not have been told yet.
+            before = engine.tasks[engine.good]
+            self.was_to_run(task, engine.serial, {**self.ends, before.id: (True, engine.id, engine.serial)})
+
+    def was_to_run(self, task: Task, serial: int, ends: dict[int, tuple[bool, int, int]]) -> None:
+        if task.id not in self.needs:
+            return
         needs = self.needs[task.id]
         for condition in (needs.after, needs.follow):
             if condition is None or not condition.ids:
                 continue
-            counts = [id for id in condition.ids if id in self.ends and self.wanted(condition, self.ends[id][0])]
+            counts = [id for id in condition.ids if id in ends and self.wanted(condition, ends[id][0])]
             assert len(counts) == len(condition.ids) if condition.all else counts
             if condition is needs.follow:
-                assert serial in {self.ends[id][2] for id in counts}, "it runs where none has run of what it follows"
+                assert serial in {ends[id][2] for id in counts}, "it runs where none has run of what it follows"
 
     def wanted(self, condition: Condition, ok: bool) -> bool:
         return condition.success if ok else condition.failure
@@ -383,6 +364,22 @@ class DependentMachine(SchedulerMachine):
         self.needs[id] = needs
         self.tell(ev.SubmittedAfter(task, needs, dict(self.ends)))
 
+    @rule(
+        data=st.data(),
+        functions=st.lists(st.sampled_from(FUNCTIONS), min_size=1, max_size=6),
+        retries=st.sampled_from([0, 0, 1]),
+    )
+    def submit_chain(self, data: Any, functions: list[Function], retries: int) -> None:
+        self.chain(data.draw(st.sampled_from([None, *self.tasks])), functions, retries)
+
+    def chain(self, last: int | None, functions: list[Function], retries: int) -> None:
+        for function in functions:
+            needs = Needs(Condition(frozenset(() if last is None else (last,))))
+            last = len(self.tasks)
+            task = self.tasks[last] = Task(last, function, CALL, b"", retries=retries)
+            self.needs[last] = needs
+            self.tell(ev.SubmittedAfter(task, needs, dict(self.ends)))
+
     @rule(data=st.data(), count=st.integers(1, 4))
     def refuse(self, data: Any, count: int) -> None:
         engine = self.some_engine(data, up=True)
@@ -396,6 +393,22 @@ class DependentMachine(SchedulerMachine):
         self.tell(ev.ParentEnded(id, (ok, 0, 0)))
 
 
+class ChainMachine(DependentMachine):
+    """The same where tasks are sent behind those that they wait for: engines are up, and what tasks take is known."""
+
+    @initialize(places=st.integers(1, 3), count=st.integers(1, 6))
+    def create(self, places: int, count: int) -> None:  # type: ignore[override]
+        super().create(places, False, None, False, False, True)
+        for engine in list(self.engines.values()):
+            self.go_up(engine)
+        self.chain(None, FUNCTIONS[:1] * count, 0)
+        self.decide()
+
+    # Engines end by other rules than these, and chains are to be long.
+    end = cancel_all = remember = None  # type: ignore[assignment]
+
+
 TestDependentMachine = DependentMachine.TestCase
-TestDependentMachine.settings = Plain.settings
-del Plain, SchedulerMachine
+TestChainMachine = ChainMachine.TestCase
+TestDependentMachine.settings = TestChainMachine.settings = Plain.settings
+del Plain, SchedulerMachine, DependentMachine, ChainMachine

@@ -34,6 +34,9 @@ class Double:
         self.started = -1
         self.asked: list[list[int]] = []  # unanswered
         self.unsent: list[tuple[int, int]] = []  # (number, status) of results
+        self.tasks: dict[int, Task] = {}  # all that it was ever sent, by number
+        self.chained: set[int] = set()  # those that are to run only if the one before has ended well here
+        self.good = -1  # the newest that did
         self.came_after = False  # something was remembered for its place
 
 
@@ -44,8 +47,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         allowance=st.one_of(st.none(), st.integers(1, 4)),
         break_on_death=st.sampled_from([False, False, True]),
         elastic=st.sampled_from([False, False, True]),
+        known=st.booleans(),
     )
-    def create(self, places: int, on_demand: bool, allowance: int | None, break_on_death: bool, elastic: bool) -> None:
+    def create(
+        self, places: int, on_demand: bool, allowance: int | None, break_on_death: bool, elastic: bool, known: bool
+    ) -> None:
         self.now = 100.0
         self.engines: dict[int, Double] = {}
         self.buried: list[Double] = []
@@ -62,6 +68,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.s = Scheduler(
             places, on_demand=on_demand, allowance=allowance, break_on_death=break_on_death, elastic=elastic
         )
+        if known:
+            for function in FUNCTIONS:
+                self.s.costs.observe(function.digest, 1, 1e-5)
         if not on_demand and not elastic:
             self.s.begin()
         self.decide()
@@ -91,6 +100,9 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert all(task.id >= 0 for task in action.tasks)
             assert numbers[0] > max([engine.started, *engine.queue])
             engine.queue += numbers
+            engine.tasks.update(zip(numbers, action.tasks, strict=True))
+            if action.chained:
+                engine.chained.update(numbers)
         elif kind is act.Settle:
             self.settle(action.task)
         elif kind is act.SettleBulk:
@@ -246,12 +258,21 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.start_one(engine)
         if engine.running is not None:
             engine.unsent.append((engine.running, status))
+            engine.good = engine.running if status == OK else engine.good
             engine.running = None
 
     def start_one(self, engine: Double) -> None:
-        if engine.running is None and engine.queue:
-            engine.running = engine.started = engine.queue.pop(0)
+        while engine.running is None and engine.queue:
+            seq = engine.queue.pop(0)
+            if seq in engine.chained and engine.good != seq - 1:
+                self.say(ev.GaveBack(engine.serial, [seq], [seq]))
+                continue
+            engine.running = engine.started = seq
+            self.begins(engine, engine.tasks[seq])
             self.say(ev.Running(engine.serial, engine.running))
+
+    def begins(self, engine: Double, task: Task) -> None:
+        """A task begins to run."""
 
     @rule(data=st.data())
     def start(self, data: Any) -> None:

@@ -57,14 +57,14 @@ def test_engines(mortal: zexec.Pool) -> None:
     assert arena is not None
     view = [np.full(N, float(i)) for i in range(4)]
     stop = threading.Event()
-    kills = deaths = 0
+    kills = deaths = good = 0
 
     def kill() -> None:
         nonlocal kills
         try:
             # Also until one has met a task (most may meet engines that wait) and until one task has ended: ever
             # slower, since on a busy machine an engine may need longer than that to import what its first one needs.
-            while kills < KILLS or not deaths or not kept:
+            while kills < KILLS or not deaths or not good:
                 sleep(random.random() * 0.05 * (1 + kills // KILLS))
                 processes = shared._pool
                 if processes:
@@ -73,9 +73,9 @@ def test_engines(mortal: zexec.Pool) -> None:
         finally:
             stop.set()
 
-    kept: list[Any] = []
     killer = threading.Thread(target=kill)
     killer.start()
+    kept: list[Any] = []
     while not stop.is_set():
         results = [(i, shared.apply_async(data.doubled, (view[i % 4],))) for i in range(8)]
         for i, result in results:
@@ -84,6 +84,7 @@ def test_engines(mortal: zexec.Pool) -> None:
             except zexec.EngineDied:
                 deaths += 1
                 continue
+            good += 1
             assert (value == 2 * (i % 4)).all()
             kept = [*kept[-5:], value]  # of engines that live and of those that do not
         assert all((value == value[0]).all() for value in kept)

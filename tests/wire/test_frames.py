@@ -50,7 +50,7 @@ payloads = st.one_of(
     st.just(bytearray(b"large" * 10)),
 )
 seconds = st.floats(0, 1e9)
-kinds = st.integers(0, 7)
+kinds = st.integers(0, 15)
 statuses = st.integers(OK, UNMET)
 
 messages = st.one_of(
@@ -145,8 +145,8 @@ DAMAGED = {
     "infinite duration": encode(Results([(0, OK, b"", 0.0, float("inf"))])),
     "no number for a duration": encode(Results([(0, OK, b"", 0.0, float("nan"))])),
     "no number for a duration in a bulk": encode(Results([(i, OK, b"", 0.0, float("nan")) for i in range(2)])),
-    "unknown kind of call": encode(Tasks(0, [(b"d", 8, b"", None)])),
-    "unknown kind of call in a bulk": encode(Tasks(0, [(b"d", 0, b"", None), (b"d", 8, b"", None)])),
+    "unknown kind of call": encode(Tasks(0, [(b"d", 16, b"", None)])),
+    "unknown kind of call in a bulk": encode(Tasks(0, [(b"d", 0, b"", None), (b"d", 16, b"", None)])),
     "negative time-out": encode(Tasks(0, [(b"d", 0, b"", -1.0)])),
     "no number for a time-out": encode(Tasks(0, [(b"d", 0, b"", float("nan"))])),
     "function without a payload": encode(Tasks(0, [], [(b"d", None, True)])),

@@ -18,6 +18,7 @@ class Send(NamedTuple):
     serial: int
     base: int
     tasks: list[Task]
+    chained: bool = False  #: each is to run only if the one numbered before it has ended well there
 
 
 class TakeBack(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from zexec.core.following import Where
-from zexec.messages import Task
+from zexec.messages import WAITING, Task
 
 #: how a parent ended: whether well, the place of the engine that ran it, or -1, and that engine's serial, or 0 if not known
 End = tuple[bool, int, int]
@@ -65,20 +65,18 @@ class _Watch:
 class _Waiting:
     """A task that waits."""
 
-    __slots__ = ("after", "follow", "task")
+    __slots__ = ("after", "follow", "parents", "patient", "task", "watches")
 
     def __init__(self, task: Task, needs: Needs) -> None:
         self.task = task
-        self.after = _Watch(needs.after) if needs.after is not None else None
-        self.follow = _Watch(needs.follow) if needs.follow is not None else None
-
-    @property
-    def watches(self) -> list[_Watch]:
-        return [watch for watch in (self.after, self.follow) if watch is not None]
-
-    @property
-    def parents(self) -> frozenset[int]:
-        return frozenset().union(*(watch.condition.ids for watch in self.watches))
+        self.after = after = _Watch(needs.after) if needs.after is not None else None
+        self.follow = follow = _Watch(needs.follow) if needs.follow is not None else None
+        self.patient = needs.patience is None
+        self.watches = [watch for watch in (after, follow) if watch is not None]
+        #: the tasks that it waits for, on either account
+        self.parents: frozenset[int] = frozenset()
+        for watch in self.watches:
+            self.parents |= watch.condition.ids
 
 
 class Dependencies:
@@ -121,6 +119,23 @@ class Dependencies:
         for child in children:
             self._tell(self._waiting[child], parent, end)
         return list(children)
+
+    def heir(self, parent: int) -> Task | None:
+        """The first that waits for this task, if it is free to run anywhere and at any time once that one has ended well."""
+        children = self._children.get(parent)
+        if not children:
+            return None
+        waiting = self._waiting[next(iter(children))]
+        after = waiting.after
+        if after is None or waiting.follow is not None or not waiting.patient or waiting.task.state is not WAITING:
+            return None
+        enough = after.condition.success and not after.impossible and (after.left == 1 or not after.condition.all)
+        return waiting.task if enough else None
+
+    def is_met(self, task_id: int) -> bool:
+        """Whether a task waits for nothing any more; False also where that can never be."""
+        waiting = self._waiting.get(task_id)
+        return waiting is not None and all(watch.met and not watch.impossible for watch in waiting.watches)
 
     def ripe(self, task_id: int) -> tuple[Task, str | None, list[Where] | None] | None:
         """Take a task out if it waits no more.

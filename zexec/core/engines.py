@@ -15,6 +15,7 @@ class Engine:
     __slots__ = (
         "allowance",
         "asked",
+        "chained",
         "condemned",
         "draining",
         "held",
@@ -38,6 +39,8 @@ class Engine:
         self.progress = 0.0  #: when it last took or returned anything, or was found to have nothing to take back
         self.allowance = allowance  #: tasks it may still be sent, None for any number
         self.asked: set[int] = set()  #: numbers it was asked to give back and has not answered for
+        #: numbers of those that it is to run only if the one before ended well there; that has not been heard of yet
+        self.chained: set[int] = set()
         self.stirred: set[int] = set()  #: numbers it was interrupted for and has not answered for
         self.draining = False  #: it is to leave when it holds nothing
         self.condemned = False  #: we had it killed: its death is nobody's fault

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from zexec.core import actions as act
+from zexec.core import chains
 from zexec.core import events as ev
 from zexec.core.following import Where
 from zexec.core.handing_out import assign
@@ -85,6 +86,10 @@ def queue(s: State, now: float, task_id: int) -> None:
     """If a task waits for others no more, queue it, or say that it can never run."""
     if task_id in s.unclaimed:
         return  # an engine may have it already
+    task = s.tasks.get(task_id)
+    if task is not None and task.state is not WAITING:
+        chains.parent_ended(s, task)
+        return
     ripe = s.depending.ripe(task_id)
     if ripe is None:
         return
@@ -95,6 +100,17 @@ def queue(s: State, now: float, task_id: int) -> None:
         _bind(s, now, task, followed)
     else:
         s.enqueue(now, (task,))
+
+
+def gather_unchained(s: State, now: float) -> None:
+    """Look at tasks that an engine has given back because what they wait for has not ended well there."""
+    unchained, s.unchained = s.unchained, []
+    for task_id in unchained:
+        task = s.tasks.get(task_id)
+        if task is not None and task.state is WAITING and s.is_empty:
+            s.settle(now, task, NO_ENGINE, detail=NOBODY)
+        else:
+            queue(s, now, task_id)
 
 
 def _bind(s: State, now: float, task: Task, followed: Iterable[Where]) -> None:

@@ -27,10 +27,11 @@ def check(s: Scheduler, decided: bool = False) -> None:
             assert task.id not in held, "two engines hold the same task"
             held[task.id] = task
     waiting = _check_queues(s)
-    s.depending.check(s.tasks, s.unclaimed)
+    chained = {task.id for task in s.depending if task.state is not WAITING}
+    s.depending.check(s.tasks, {*s.unclaimed, *s.unchained, *chained})
     s.following.check(s.tasks, (engine.serial for engine in s.fleet.filled.values()))
     assert not {task.id for task in s.depending} & set(waiting)
-    waiting.update((task.id, task) for task in s.depending)
+    waiting.update((task.id, task) for task in s.depending if task.id not in chained)
     assert not set(s.unclaimed) & {task.id for task in (*s.ready, *s.pinned)}
     assert all(task.state is WAITING for task in s.unclaimed.values())
     assert not s.unclaimed or s.claims_end is not None, "nobody will ever look at what is unclaimed"
@@ -55,6 +56,9 @@ def _check_engine(s: Scheduler, engine: Engine) -> None:
         assert (task.state is REVOKING) == (seq in engine.asked), "being revoked is being asked for"
         assert task.state is REVOKING or not task.cancelling, "a cancel is on its way that nobody asked the engine for"
         assert task.targets is None or engine.id in task.targets
+    assert engine.chained <= set(engine.held)
+    assert not (engine.chained and s.elastic), "a later life of the hub would not know of the condition"
+    assert all(engine.held[seq].id in s.depending for seq in engine.chained), "it is chained and waits for nothing"
     assert engine.stirred <= set(engine.held)
     if engine.stirred and not engine.condemned:
         kills = {(serial, seq) for _, _, what, serial, seq in s.deadlines._heap if what == "stirred"}
@@ -110,6 +114,7 @@ def _check_fleet(fleet: Fleet, places: int) -> None:
 def _check_decided(s: Scheduler) -> None:
     """Nothing waits that could go on."""
     fleet = s.fleet
+    assert not s.unchained, "a task that came back was not looked at"
     if s.broken or s.terminated:
         assert not s.tasks
         return

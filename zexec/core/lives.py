@@ -13,7 +13,7 @@ from zexec.core.handing_out import send
 from zexec.core.pinned import PinnedQueues
 from zexec.core.state import NOBODY, State
 from zexec.core.taking_back import take_back
-from zexec.messages import BROKEN, CANCELLED, DIED, NO_ENGINE, SENT, TERMINATED, Task
+from zexec.messages import BROKEN, CANCELLED, DIED, NO_ENGINE, SENT, TERMINATED, WAITING, Task
 
 #: Engines that die before they are up, in a row, until the cluster gives up, while none has ever been up; and later those that
 #: die so, or with tasks at hand of which they began none. Later it is not the start that fails: somebody kills engines, and in
@@ -112,10 +112,9 @@ def _close(s: State, now: float, id: int) -> None:
     """Nobody will fill a place any more: fail what waits for it alone, or for any, if it was the last."""
     s.fleet.close(id)
     if s.is_empty:
-        waiting = [*s.ready, *s.pinned, *s.depending]
+        waiting = [*s.ready, *s.pinned, *(task for task in s.depending if task.state is WAITING)]
         s.ready = s.new_queue()
         s.pinned = PinnedQueues()
-        s.depending = Dependencies()
         s.settle_each(now, waiting, NO_ENGINE, NOBODY)
         return
     for targets, tasks in s.pinned.hopeless([id], s.exists):
@@ -213,6 +212,7 @@ def _bury(s: State, now: float, engine: Engine, event: ev.EngineDown) -> None:
             s.settle(now, task, status, detail=detail, engine=engine.id, serial=engine.serial)
     held.clear()
     engine.asked.clear()
+    engine.chained.clear()
     engine.stirred.clear()
     # Whatever killed the engine comes after those that did not.
     survivors += again
@@ -263,6 +263,7 @@ def _end_all(s: State, now: float, status: int, detail: Any, reason: str) -> Non
     for engine in s.fleet.engines.values():
         engine.held.clear()
         engine.asked.clear()
+        engine.chained.clear()
         engine.stirred.clear()
         s.kill(engine, reason)
     s.ready = s.new_queue()

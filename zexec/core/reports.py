@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zexec.core import actions as act
+from zexec.core import chains
 from zexec.core import events as ev
 from zexec.core.engines import Engine
 from zexec.core.state import State
@@ -43,6 +44,8 @@ def on_ran(s: State, now: float, event: ev.Ran) -> None:
     if pairs:
         ids = [task.id for task, _ in pairs]
         s.log.add(now, "ran on", engine.id, ids)
+        if engine.chained:
+            chains.ran(s, engine, [task for task, _ in pairs])
         if s.hard:
             s.hard.difference_update(ids)
         if s.following:
@@ -57,6 +60,7 @@ def on_ran(s: State, now: float, event: ev.Ran) -> None:
 def _ended(s: State, now: float, task: Task, engine: Engine, record: ResultRecord) -> None:
     """A result that is not plainly good: an error, or the end of an interrupted task."""
     seq, status, payload, started, seconds = record
+    engine.chained.discard(seq)
     detail: Any = None
     if seq in engine.stirred:
         status, payload, detail = task.expired, None, task.timeout

@@ -42,7 +42,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from zexec.core import actions as act
-from zexec.core import claims, handing_out, intake, lives, reports, stealing, taking_back, timeouts
+from zexec.core import chains, claims, handing_out, intake, lives, reports, stealing, taking_back, timeouts
 from zexec.core import events as ev
 from zexec.core.engines import Engine
 from zexec.core.state import State
@@ -95,6 +95,8 @@ class Scheduler(State):
 
     def decide(self, now: float) -> list[act.Action]:
         """Hand out what can be handed out; return everything that is to be done since the last call."""
+        if self.unchained:
+            intake.gather_unchained(self, now)
         if self.following.strays:
             intake.gather_strays(self, now)
         if self.elastic and self.fleet.vacant:
@@ -105,6 +107,8 @@ class Scheduler(State):
             handing_out.assign(self, now)
             if self.depending:
                 intake.release(self, now)
+                if self.fleet.roomy and not self.elastic:
+                    chains.extend(self, now)
             if self.fleet.loaded:
                 taking_back.steal(self, now)
             if self.fleet.vacant:
@@ -183,7 +187,7 @@ class Scheduler(State):
         if task is None:
             return "it has ended, or was never submitted here"
         fleet = self.fleet
-        if task_id in self.depending:
+        if task_id in self.depending and task.state is WAITING:
             return f"it waits for the tasks {self.depending.awaited(task_id)}"
         if task_id in self.unclaimed:
             return "it waits for the engine to come back that may have had it before the hub's end"

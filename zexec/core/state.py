@@ -66,8 +66,10 @@ class State:
         self.ready = self.new_queue()
         #: those that wait and have targets
         self.pinned = PinnedQueues()
-        #: those that wait for other tasks
+        #: those that wait for other tasks, also where they have been sent behind the last of those: see chains
         self.depending = Dependencies()
+        #: such that have come back from an engine, to be looked at again
+        self.unchained: list[int] = []
         #: what whoever takes a place runs first, by place and key; their runs have ids below 0
         self.rites: dict[int, dict[int, Task]] = {}
         self.rites_run = 0
@@ -117,6 +119,8 @@ class State:
         task.cancelling = False
         del self.tasks[task.id]
         self.hard.discard(task.id)
+        if self.depending and task.id in self.depending:
+            self.depending.drop(task.id)
         if self.following:
             self.following.ended(task.id)
         if self.unclaimed:
@@ -140,9 +144,14 @@ class State:
             self.pin(now, targets, some)
 
     def requeue(self, now: float, tasks: Sequence[Task]) -> None:
-        """Back to the front of the queue, in the given order."""
+        """Back to the front of the queue, in the given order; or to those that wait for others."""
         for task in tasks:
             self.move(task, WAITING)
+        if self.depending:
+            chained = [task.id for task in tasks if task.id in self.depending]
+            if chained:
+                self.unchained += chained
+                tasks = [task for task in tasks if task.id not in self.depending]
         free, with_targets = by_queue(tasks)
         if free and self.is_empty:
             self.settle_each(now, free, NO_ENGINE, NOBODY)

@@ -81,7 +81,7 @@ def _stealable(fleet: Fleet, engine: Engine) -> list[int]:
     return [
         seq
         for seq, task in islice(engine.held.items(), 1, None)
-        if task.state is SENT and (task.targets is None or _fits_elsewhere(fleet, task))
+        if task.state is SENT and seq not in engine.chained and (task.targets is None or _fits_elsewhere(fleet, task))
     ]
 
 

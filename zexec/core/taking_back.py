@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zexec.core import actions as act
+from zexec.core import chains, stealing
 from zexec.core import events as ev
-from zexec.core import stealing
 from zexec.core.engines import Engine
 from zexec.core.state import GRACE, State
 from zexec.messages import CANCELLED, REVOKING, SENT, WAITING, Task
@@ -16,6 +16,8 @@ def steal(s: State, now: float) -> None:
 
 
 def take_back(s: State, now: float, engine: Engine, seqs: list[int]) -> None:
+    if engine.chained:
+        seqs = [*seqs, *chains.followers(engine, seqs)]
     for seq in seqs:
         s.move(engine.held[seq], REVOKING)
     engine.asked.update(seqs)
@@ -31,16 +33,17 @@ def on_gave_back(s: State, now: float, event: ev.GaveBack) -> None:
     given = set(event.given)
     back = []
     for seq in event.asked:
-        if seq not in engine.asked:
-            continue
-        engine.asked.discard(seq)
         task = engine.held.get(seq)
+        if seq not in engine.asked and (task is None or seq not in given or seq in engine.stirred):
+            continue  # but what was chained to a task that has not ended well there is given back unasked
+        engine.asked.discard(seq)
         if task is None:
             continue
         if seq not in given or seq in engine.stirred:
             _keep(s, now, task, engine)
             continue
         del engine.held[seq]
+        engine.chained.discard(seq)
         engine.load -= task.cost
         if engine.allowance is not None:
             engine.allowance += 1
@@ -118,7 +121,11 @@ def on_cancel_all(s: State, now: float, event: ev.CancelAll) -> None:
     # from the moment they are submitted, and its users count on that.
     for task in s.unclaimed.values():
         task.cancelling = True
-    waiting = [*s.ready, *s.pinned, *(task for task in s.depending if task.id not in s.unclaimed)]
+    waiting = [
+        *s.ready,
+        *s.pinned,
+        *(task for task in s.depending if task.state is WAITING and task.id not in s.unclaimed),
+    ]
     for task in waiting[s.fleet.starting + len(s.fleet.idle) :]:
         cancel_waiting(s, now, task)
     for engine in s.fleet.engines.values():

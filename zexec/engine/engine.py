@@ -44,6 +44,8 @@ from zexec.engine.ledger import Ledger
 from zexec.engine.memory import Limit
 from zexec.engine.runner import Runner, TaskInterrupted, time_limit
 from zexec.messages import (
+    CHAINED,
+    OK,
     EngineInfo,
     Full,
     Hello,
@@ -115,6 +117,8 @@ class Engine:
         self._started = -1
         #: it ends because it could not begin, and has said so
         self.has_told_why = False
+        #: number of the newest task that has ended well
+        self._good = -1
         #: numbers that were given back before they started
         self._revoked: set[int] = set()
         #: number of the task that is to be interrupted
@@ -188,9 +192,15 @@ class Engine:
         # Taken out one by one: large arguments are let go before their result is sent, so that it finds their memory free.
         tasks = bulk.tasks
         tasks.reverse()
+        good, refused = self._good, []
         while tasks:
             digest, kind, payload, timeout = tasks.pop()
             seq += 1
+            if kind >= CHAINED:
+                if good != seq - 1:
+                    refused.append(seq)
+                    continue
+                kind -= CHAINED
             with lock:
                 if self._revoked and seq in self._revoked:
                     self._revoked.discard(seq)
@@ -204,6 +214,8 @@ class Engine:
                 sys.setrecursionlimit(floor)  # a task has spoilt it for all that come after
             record = (seq, *run(digest, kind, payload))
             del payload
+            if record[1] == OK:
+                good = seq
             now = monotonic()
             if not unsent:
                 self._first_unsent = now
@@ -221,6 +233,10 @@ class Engine:
                 self._tasks.send(Full())
                 break
         self._flush_all()
+        self._good = good
+        if refused:
+            # After the results that say why.
+            self._tasks.send(Returned(refused, refused))
         _flush_std_streams()
 
     def _listen(self, output: outputs.Output) -> None:

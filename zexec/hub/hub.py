@@ -17,6 +17,7 @@ from zexec.core import events as ev
 from zexec.core.engines import LEAVING, UP
 from zexec.core.scheduler import Scheduler
 from zexec.messages import (
+    CHAINED,
     RAN,
     Death,
     Full,
@@ -336,6 +337,7 @@ class Hub:
     def _send(self, action: act.Send) -> None:
         known = self._functions[action.serial]
         last: Function | None = None
+        mark = CHAINED if action.chained else 0
         records = []
         functions = []
         for task in action.tasks:
@@ -345,7 +347,7 @@ class Hub:
                 if function.digest not in known:
                     known.add(function)
                     functions.append((function.digest, function.payload, function.shared))
-            records.append((function.digest, task.kind, task.payload, task.timeout))
+            records.append((function.digest, task.kind | mark, task.payload, task.timeout))
         # The engine forgets when it takes this message up, which is after all earlier ones have been run.
         forget = known.trim({task.function.digest for task in action.tasks}) if known.is_much else []
         if self.names_tasks:

@@ -76,6 +76,8 @@ class HubThread:
         self._hear = hear
         #: something has come into the inbox from the io thread itself
         self._again = False
+        #: the bell has been rung by ``tell`` and not been heard yet
+        self._rung = False
         self._ended = ended
         self._thread = threading.Thread(target=self._run, name="zexec-io", daemon=True)
         #: set once the thread has ended and everything is released
@@ -125,8 +127,15 @@ class HubThread:
         self.hub.inbox.append(event)
         if self.in_thread():
             self._again = True
-        else:
-            self._bell.ring()
+        elif not self._rung:
+            try:
+                # One ring is enough for all that is told until it is heard. The io thread clears this first, and looks then.
+                self._rung = True
+                self._bell.ring()
+            except BaseException:
+                # Ctrl-C came before the ring: the next to tell must ring.
+                self._rung = False
+                raise
 
     def is_running(self, task_id: int) -> bool:
         with self.lock:
@@ -275,6 +284,8 @@ class HubThread:
         hub, bell = self.hub, self._bell
         ready: set[int] = set()
         while True:
+            # Before the inbox is looked at: whoever puts something in after that rings anew.
+            self._rung = False
             with self.lock:
                 if self._crash:
                     return

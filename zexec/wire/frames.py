@@ -24,6 +24,7 @@ from typing import Any
 
 from zexec.errors import ProtocolError
 from zexec.messages import (
+    CHAINED,
     KEEP_GOING,
     MAP,
     STARMAP,
@@ -54,7 +55,7 @@ INLINE = 32 * 1024
 Frame = Any  # bytes-like: what a socket takes and gives
 Message = Tasks | Results | Revoke | Returned | Interrupt | Signal | Said | Started | Hello | InitFailed | Full | Stop
 
-_LAST_KIND = MAP | STARMAP | KEEP_GOING
+_LAST_KIND = MAP | STARMAP | KEEP_GOING | CHAINED
 _NO_TIMEOUT = inf
 
 
