@@ -92,6 +92,17 @@ def test_an_engine_that_never_answers_a_cancel_by_force_is_replaced() -> None:
     assert desk.settled == {tasks[0].id: CANCELLED}
 
 
+def test_a_soft_cancel_is_answered_where_another_by_force_costs_the_engine() -> None:
+    desk, tasks = loaded()
+    desk.tell(ev.CancelWanted(tasks[0].id))
+    desk.tell(ev.CancelWanted(tasks[3].id, running=True))
+    desk.later(GRACE + 0.01)
+    assert desk.killed == [1]
+    desk.down(1, started=tasks[0].seq)
+    assert desk.settled == {tasks[0].id: CANCELLED, tasks[3].id: CANCELLED}
+    assert len(desk.s.ready) == 3
+
+
 def test_force_after_a_soft_try() -> None:
     desk, tasks = loaded()
     desk.tell(ev.CancelWanted(tasks[0].id))

@@ -61,6 +61,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.told: list[Any] = []  # events of engines, to be repeated later
         self.killed: set[int] = set()
         self.finished = 0
+        self.said_again: set[int] = set()  # places for which something was remembered that an earlier life knew
         self.closed: set[int] = set()  # places that are not to be filled any more
         self.places = places
         self.elastic = elastic
@@ -96,6 +97,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             rites = [task.payload for task in self.s.rites.get(engine.id, {}).values()]
             if action.base == 0 and engine.came_after and rites:
                 assert [task.payload for task in action.tasks] == rites, "something else came first"
+            elif engine.id in self.said_again and action.tasks[0].id < 0:
+                assert {task.payload for task in action.tasks} <= set(rites)
             else:
                 assert all(task.id >= 0 for task in action.tasks)
             assert numbers[0] > max([engine.started, *engine.queue])
@@ -216,10 +219,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     def promise(self, places: frozenset[int]) -> None:
         self.tell(ev.Promised(places))
 
-    @rule(place=st.integers(0, 4), key=st.integers(1, 3), forget=st.booleans())
-    def remember(self, place: int, key: int, forget: bool) -> None:
+    @rule(place=st.integers(0, 4), key=st.integers(1, 3), forget=st.booleans(), again=st.booleans())
+    def remember(self, place: int, key: int, forget: bool, again: bool) -> None:
         rite = None if forget else Task(0, FUNCTIONS[0], CALL, b"%d" % key)
-        self.tell(ev.Remembered(place, key, rite))
+        if again:
+            self.said_again.add(place)
+        self.tell(ev.Remembered(place, key, rite, again))
 
     @rule(id=st.integers(0, 5), restart=st.sampled_from([True, True, False]))
     def drain(self, id: int, restart: bool) -> None:

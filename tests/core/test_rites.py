@@ -96,3 +96,41 @@ def test_a_pool_closes_when_they_have_run() -> None:
     desk.ran(new, 0)
     assert [a.serial for a in desk.all(act.StopEngine)] == [new]
     assert list(desk.settled.values()) == [OK]
+
+
+def test_who_came_before_it_was_said_anew_catches_up() -> None:
+    """A hub has come back, and an engine has taken a place before the client that remembers has."""
+    desk = Desk(2)
+    remember(desk, 1, 3)
+    desk.submit(2, targets={0})
+    desk.clear()
+    for key in (1, 2):
+        desk.s.handle(desk.now, ev.Remembered(0, key, Task(0, F, CALL, b"%d" % key), again=True))
+    desk.submit(1, targets={0}, priority=9)
+    assert first_payloads(desk, 1) == [b"1", b"2"]
+    desk.tell(ev.Remembered(0, 1, Task(0, F, CALL, b"1"), again=True))  # it is known by now
+    desk.tell(ev.Remembered(1, 3, Task(0, F, CALL, b"3"), again=True))
+    assert len([t for t in desk.s.tasks if t < 0]) == 2
+    new = successor(desk)
+    assert first_payloads(desk, new) == [b"1", b"2"]
+
+
+def test_who_was_there_in_the_life_before_has_run_it() -> None:
+    desk = Desk(1, up=False, elastic=True)
+    desk.tell(ev.Joined(1))
+    desk.tell(ev.EngineUp(1, 0, (), 5))
+    desk.tell(ev.Remembered(0, 1, Task(0, F, CALL, b"1"), again=True))
+    assert not desk.sent
+
+
+def test_nobody_is_there_to_catch_up() -> None:
+    desk = Desk(1, up=False)
+    desk.tell(ev.Remembered(0, 1, Task(0, F, CALL, b"1"), again=True))
+    assert not desk.sent
+    desk.up(1)
+    assert first_payloads(desk, 1) == [b"1"]
+    desk.s.handle(desk.now, ev.Remembered(0, 2, Task(0, F, CALL, b"2"), again=True))
+    desk.down(1)  # before that could be sent
+    ((_, new),) = desk.started
+    desk.up(new)
+    assert first_payloads(desk, new) == [b"1", b"2"]

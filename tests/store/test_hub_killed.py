@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -444,11 +445,40 @@ def test_names_that_were_pushed_are_there_in_engines_that_come_later(killed: Kil
         killed.kill()
         killed.start()
         killed.cluster.wait_for_engines(2, LONG)
-        before = {engine["pid"] for engine in killed.cluster.engines()}
-        for pid in before:
-            os.kill(pid, signal.SIGKILL)
-        assert tasks.until(lambda: len(pids_of(killed)) == 2 and not pids_of(killed) & before)
+        replace_engines(killed)
         assert view.pull("pushed", block=True) == [5, 5]
+
+
+def test_names_are_there_in_engines_that_have_come_before_their_client(killed: Killed) -> None:
+    """A hub has come back, and its engines were replaced, before the client has found it."""
+    with zexec.Client("killed") as client:
+        view = client[:]
+        view.push({"pushed": 5, "other": [1]}, block=True)
+        view.push({"other": [2]}, block=True)
+        link: Any = client._connection._link
+        found, find = threading.Event(), link._find
+        link._find = lambda: find() if found.is_set() else not_found()
+        killed.kill()
+        killed.start()
+        killed.cluster.wait_for_engines(2, LONG)
+        replace_engines(killed)
+        pulled = view.pull(["pushed", "other"], block=False)
+        found.set()
+        assert pulled.get(LONG) == [[5, [2]]] * 2
+        replace_engines(killed)
+        assert view.pull("pushed", block=True) == [5, 5]
+
+
+def not_found() -> Any:
+    raise zexec.ClusterError("it is not to be found yet")
+
+
+def replace_engines(killed: Killed) -> None:
+    """Kill both, and wait for those that take their places."""
+    before = {engine["pid"] for engine in killed.cluster.engines()}
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    assert tasks.until(lambda: len(pids_of(killed)) == 2 and not pids_of(killed) & before)
 
 
 def pids_of(killed: Killed) -> set[int]:

@@ -42,6 +42,9 @@ class Outbox:
         self.line, self.greeted = line, greeted
         self._known.clear()
         self._known_size = 0
+        # Before all else, for what comes next may need it, and engines may have come meanwhile that have not run it.
+        for place, key, rite in self.unheard.rites():
+            self._send_rite(place, key, rite, again=True)
 
     def send_tasks(self, tasks: list[Task], needs: Any = None) -> None:
         """Tasks, and those functions that the hub does not have; what they wait for, if they do."""
@@ -110,16 +113,14 @@ class Outbox:
             self.unheard.cancelled(ids, running, self._open)
         self.line.send(Cancel(ids, running))
 
-    def _send_rite(self, place: int, key: int, rite: Task) -> None:
+    def _send_rite(self, place: int, key: int, rite: Task, again: bool = False) -> None:
         # Any id of ours: the hub takes it for no task that somebody waits for.
         rite.id = self.greeted.client << CLIENT_BITS
-        self.send_tasks([rite], {"place": place, "key": key})
+        self.send_tasks([rite], {"place": place, "key": key, "again": again})
 
     def resume(self, ids: Iterable[int]) -> None:
         """The hub that has come back does not know these tasks, nor what it is not to store."""
         for tasks, needs in self.unheard.unknown(ids):
             self.send_tasks(tasks, needs)
-        for place, key, rite in self.unheard.rites():
-            self._send_rite(place, key, rite)
         for cancel in self.unheard.cancels():
             self.line.send(cancel)

@@ -18,6 +18,7 @@ class Engine:
         "chained",
         "condemned",
         "draining",
+        "fresh",
         "held",
         "id",
         "load",
@@ -42,6 +43,7 @@ class Engine:
         #: numbers of those that it is to run only if the one before ended well there; that has not been heard of yet
         self.chained: set[int] = set()
         self.stirred: set[int] = set()  #: numbers it was interrupted for and has not answered for
+        self.fresh = True  #: it was in no earlier life of the hub, or nothing was sent to it then
         self.draining = False  #: it is to leave when it holds nothing
         self.condemned = False  #: we had it killed: its death is nobody's fault
 

@@ -145,6 +145,8 @@ class Remembered(NamedTuple):
     place: int
     key: int
     task: Task | None
+    #: an earlier life of the hub was told as well: an engine that has come in this life has not run it
+    again: bool = False
 
 
 class Broke(NamedTuple):

@@ -130,9 +130,10 @@ def on_engine_up(s: State, now: float, event: ev.EngineUp) -> None:
     s.failed_starts = 0
     s.has_been_up = True
     if event.claims or event.next_seq:
+        engine.fresh = False
         claim(s, now, engine, event)
     elif engine.id in s.rites and not (s.broken or s.terminated):
-        s.newcomers.append(engine)
+        s.newcomers[engine] = None
     s.sort(engine)
     if engine in s.fleet.idle:
         # Behind those that have been at work, and that were up before it.
@@ -141,17 +142,19 @@ def on_engine_up(s: State, now: float, event: ev.EngineUp) -> None:
 
 def perform_rites(s: State, now: float) -> None:
     """Have engines that have come up run what is remembered for their places: whatever their credit, before all else."""
-    newcomers, s.newcomers = s.newcomers, []
+    newcomers, s.newcomers = s.newcomers, {}
     if s.closing and not s.tasks:
         return  # they have nothing to do here
-    for engine in newcomers:
-        if engine.state is UP and engine.id in s.rites:
-            _perform_rites(s, now, engine)
+    for engine, keys in newcomers.items():
+        rites = s.rites.get(engine.id, {})
+        wanted = [rite for key, rite in rites.items() if keys is None or key in keys]
+        if engine.state is UP and wanted:
+            _perform_rites(s, now, engine, wanted)
 
 
-def _perform_rites(s: State, now: float, engine: Engine) -> None:
+def _perform_rites(s: State, now: float, engine: Engine, rites: list[Task]) -> None:
     runs = []
-    for rite in s.rites[engine.id].values():
+    for rite in rites:
         s.rites_run += 1
         targets = frozenset((engine.id,))
         runs.append(Task(-s.rites_run, rite.function, rite.kind, rite.payload, targets=targets))
@@ -162,12 +165,25 @@ def _perform_rites(s: State, now: float, engine: Engine) -> None:
 
 def on_remembered(s: State, now: float, event: ev.Remembered) -> None:
     if event.task is not None:
-        s.rites.setdefault(event.place, {})[event.key] = event.task
+        known = s.rites.setdefault(event.place, {})
+        if event.again and event.key not in known:
+            _catch_up(s, event.place, event.key)
+        known[event.key] = event.task
         return
     rites = s.rites.get(event.place, {})
     rites.pop(event.key, None)
     if not rites:
         s.rites.pop(event.place, None)
+
+
+def _catch_up(s: State, place: int, key: int) -> None:
+    """Somebody says anew what an earlier life of the hub knew; who has come since then, before this was said, lacks it."""
+    engine = s.fleet.filled.get(place)
+    if engine is None or engine.state is not UP or not engine.fresh:
+        return
+    keys = s.newcomers.setdefault(engine, set())
+    if keys is not None:
+        keys.add(key)
 
 
 def on_engine_down(s: State, now: float, event: ev.EngineDown) -> None:
@@ -230,8 +246,8 @@ def _fate(s: State, engine: Engine, task: Task, ran: bool, event: ev.EngineDown)
         if ran and not engine.condemned:
             s.rites.pop(engine.id, None)
         return CANCELLED, None
-    if task.cancelling and (not ran or task.id in s.hard):
-        return CANCELLED, None
+    if task.cancelling and (not ran or engine.condemned or task.id in s.hard):
+        return CANCELLED, None  # also what ran, if that was in vain: it would have to run again
     if ran and not engine.condemned:
         return DIED, event.death
     # Not started, or finished with its result lost on the way, or in the way when another task was stopped by force:

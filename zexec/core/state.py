@@ -73,8 +73,8 @@ class State:
         #: what whoever takes a place runs first, by place and key; their runs have ids below 0
         self.rites: dict[int, dict[int, Task]] = {}
         self.rites_run = 0
-        #: engines that have come up where something is remembered, and have not been sent it
-        self.newcomers: list[Engine] = []
+        #: engines that have come up where something is remembered, and have not been sent it: all of it, or only these keys
+        self.newcomers: dict[Engine, set[int] | None] = {}
         #: those that may run only on certain engines
         self.following = Following()
         self.costs = Costs()

@@ -250,13 +250,14 @@ class Desk:
         """What whoever takes a place is to run before all else, for as long as this client is here."""
         try:
             place, key = int(message.needs["place"]), int(message.needs["key"])
+            again = bool(message.needs.get("again"))
             (task,) = message.tasks
             task.function = visitor.functions[task.function.digest]
         except Exception as e:
             self._throw_out(visitor, f"it wants something remembered that cannot be: {type(e).__name__}: {e}")
             return
         visitor.remembered.add((place, key))
-        self._inbox.append(ev.Remembered(place, key << CLIENT_BITS | visitor.number, task))
+        self._inbox.append(ev.Remembered(place, key << CLIENT_BITS | visitor.number, task, again))
 
     def _forget(self, visitor: Visitor, place: int, key: int) -> None:
         if (place, key) in visitor.remembered:
