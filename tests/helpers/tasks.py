@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -50,6 +51,21 @@ def append(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(fd, f"{text}\n".encode())
     os.close(fd)
+
+
+def append_at_the_second_try(log: str, i: int) -> None:
+    """Every tenth fails at first."""
+    if i % 10 == 0 and f"failed {i}" not in lines(log):
+        append(log, f"failed {i}")
+        raise OSError(i)
+    append(log, str(i))
+
+
+def append_or_die(log: str, i: int) -> None:
+    """The fiftieth ends its engine, the first time."""
+    append(log, str(i))
+    if i == 50 and lines(log).count("50") == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def lines(path: str) -> list[str]:

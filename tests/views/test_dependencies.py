@@ -140,11 +140,76 @@ def test_what_cannot_be_waited_for(pool: zexec.Pool, flag: Any) -> None:
     assert pool.apply(tasks.double, (1,)) == 2
 
 
-def test_a_chain(pool: zexec.Pool) -> None:
-    last = pool.apply_async(tasks.double, (0,))
-    for i in range(300):
-        last = pool.options(after=last).apply_async(tasks.double, (i,))
-    assert last.get(30) == 598
+def chain_of(pool: Any, calls: list[tuple[Any, tuple[Any, ...]]], **options: Any) -> list[Any]:
+    """The results of calls of which each waits for the one before."""
+    results: list[Any] = []
+    for f, args in calls:
+        results.append(pool.options(after=results[-1:], **options).apply_async(f, args))
+    return results
+
+
+def test_a_chain_runs_each_link_once_and_in_order(pool: zexec.Pool, flag: Any) -> None:
+    """Also two at once, though most of it is sent to engines long before what it waits for has ended."""
+    logs = [flag("one"), flag("two")]
+    both = [chain_of(pool, [(tasks.append, (log, str(i))) for i in range(1_000)]) for log in logs]
+    for log, results in zip(logs, both, strict=True):
+        results[-1].get(30)
+        assert tasks.lines(log) == [str(i) for i in range(1_000)]
+        assert all(result.successful() for result in results)
+
+
+def test_a_link_that_fails_ends_its_chain(pool: zexec.Pool, flag: Any) -> None:
+    before = [(tasks.append, (flag("log"), str(i))) for i in range(100)]
+    after = [(tasks.append, (flag("log"), "never"))] * 100
+    results = chain_of(pool, [*before, (divmod, (1, 0)), *after])
+    with pytest.raises(ZeroDivisionError):
+        results[100].get(30)
+    for result in results[101:]:
+        with pytest.raises(zexec.ImpossibleDependency):
+            result.get(30)
+    assert tasks.lines(flag("log")) == [str(i) for i in range(100)]
+    assert chain_of(pool, [(tasks.double, (i,)) for i in range(100)])[-1].get(30) == 198
+
+
+def test_a_link_that_is_tried_again_holds_up_those_behind_it(pool: zexec.Pool, flag: Any) -> None:
+    log = flag("log")
+    results = chain_of(pool, [(tasks.append_at_the_second_try, (log, i)) for i in range(100)], retries=1)
+    results[-1].get(30)
+    assert [line for line in tasks.lines(log) if "failed" not in line] == [str(i) for i in range(100)]
+    assert len(tasks.lines(log)) == 110
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_link_that_its_engine_dies_of(pool: zexec.Pool, flag: Any, retries: int) -> None:
+    log = flag("log")
+    results = chain_of(pool, [(tasks.append_or_die, (log, i)) for i in range(100)], retries=retries)
+    if retries:
+        results[-1].get(30)
+        # What had ended, and whose result was lost with the engine, runs again.
+        assert list(dict.fromkeys(tasks.lines(log))) == [str(i) for i in range(100)]
+        assert [result.successful() for result in results] == [True] * 100
+        return
+    with pytest.raises(zexec.EngineDied):
+        results[50].get(30)
+    for result in results[51:]:
+        with pytest.raises(zexec.ImpossibleDependency):
+            result.get(30)
+    assert list(dict.fromkeys(tasks.lines(log))) == [str(i) for i in range(51)]
+
+
+def test_a_link_in_the_middle_is_cancelled(pool: zexec.Pool, flag: Any) -> None:
+    calls: list[Any] = [(tasks.double, (i,)) for i in range(20)]
+    calls[5] = tasks.hold, (flag("started"), flag("release"))
+    results = chain_of(pool, calls)
+    assert tasks.wait_for(flag("started"))
+    assert not results[5].cancel()
+    assert results[10].cancel()
+    tasks.touch(flag("release"))
+    assert results[9].get(30) == 18
+    assert results[10].cancelled()
+    for result in results[11:]:
+        with pytest.raises(zexec.ImpossibleDependency):
+            result.get(30)
 
 
 def test_many_races_at_once(pool: zexec.Pool) -> None:
