@@ -408,7 +408,8 @@ class ChainMachine(DependentMachine):
     end = cancel_all = remember = None  # type: ignore[assignment]
 
 
-TestDependentMachine = DependentMachine.TestCase
-TestChainMachine = ChainMachine.TestCase
+# Bounds against hanging: hundreds of examples take as long as the machine is slow.
+TestDependentMachine = pytest.mark.timeout(400)(DependentMachine.TestCase)
+TestChainMachine = pytest.mark.timeout(400)(ChainMachine.TestCase)
 TestDependentMachine.settings = TestChainMachine.settings = Plain.settings
 del Plain, SchedulerMachine, DependentMachine, ChainMachine

@@ -412,7 +412,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.bury(engine)
 
 
-TestSchedulerMachine = SchedulerMachine.TestCase
+# A bound against hanging: hundreds of examples take as long as the machine is slow.
+TestSchedulerMachine = pytest.mark.timeout(400)(SchedulerMachine.TestCase)
 TestSchedulerMachine.settings = settings(
     max_examples=500,
     stateful_step_count=40,

@@ -4,7 +4,7 @@
 
     events ─► Scheduler.handle ─► intake  reports  taking_back  timeouts  lives ─┐
                                                                                  ├─► state: the facts, and how tasks change
-    actions ◄─ Scheduler.decide ◄─ handing_out  intake  stealing  lives ─────────┘
+    actions ◄─ Scheduler.decide ◄─ handing_out  intake  chains  stealing  lives ─┘
 
     What state consists of:  ready, pinned   tasks that wait            fleet      engines and places
                              dependencies    tasks that wait for tasks  deadlines  what falls due
@@ -31,6 +31,8 @@ The life of a task (``messages.py`` names the states)::
                     │                  │ └──── has started ─────────┤      │
                     ▼                  ▼                            ▼      │
                  SETTLED ◄───────── result, death, time-out, cancelled ────┘
+
+A task that waits for others is WAITING, or SENT already, behind the last of those: see ``chains.py``.
 
 Credit is time: an engine may hold about ``costs.HOLD`` seconds of work. What waits behind a task that turns out long is asked
 back: ``stealing.py`` decides when.
