@@ -39,6 +39,7 @@ def test_what_tasks_say_and_interrupts(cluster: zexec.Cluster, flag: Callable[[s
         assert tasks.until(lambda: result.stdout == ["so far\n"] * 2)
         assert tasks.until(lambda: len(tasks.lines(flag("started"))) == 2)
         client.interrupt(1)
+        assert tasks.until(lambda: result.progress == 1)
         tasks.touch(flag("go"))
         fine, stopped = result.get(30, return_exceptions=True)
         assert fine.stdout == "so far\n"
