@@ -6,7 +6,7 @@ from time import monotonic
 
 from zexec.core.engines import Engine
 from zexec.hub.hub import Hub
-from zexec.messages import Task
+from zexec.messages import WAITING, Task
 
 #: Tasks that are named at most, of those that wait.
 SOME = 10
@@ -18,9 +18,10 @@ def describe(hub: Hub) -> str:
     fleet = s.fleet
     held = sum(len(engine.held) for engine in fleet.engines.values())
     unseen = hub.unseen()
+    depending = sum(task.state is WAITING for task in s.depending)
     lines = [
         f"{fleet.up} engines are up, {fleet.starting} starting; of {len(s.tasks) + len(unseen)} open tasks {held} are with"
-        f" engines, {len(s.ready) + len(s.pinned) + len(unseen)} wait for one, {len(s.depending)} for other tasks"
+        f" engines, {len(s.ready) + len(s.pinned) + len(unseen)} wait for one, {depending} for other tasks"
     ]
     if s.broken is not None:
         lines.append(f"broken: {getattr(s.broken, 'describe', lambda: s.broken)()}")
@@ -28,7 +29,7 @@ def describe(hub: Hub) -> str:
         lines.append("closed: it ends when the last of them has ended")
     for engine in fleet.engines.values():
         lines += _of_engine(hub, engine, now)
-    waiting = [task for task in s.tasks.values() if task.id in s.depending or task.state == "waiting"][: SOME + 1]
+    waiting = [task for task in s.tasks.values() if task.state is WAITING][: SOME + 1]
     lines += [f"task {task.id}, {task.function.name}: {s.explain(task.id)}" for task in waiting[:SOME]]
     asleep = "it waits, and nobody has looked at it yet: no engine has room"
     lines += [f"{_name(task)}: {asleep}" for task in unseen[: max(0, SOME - len(waiting))]]
