@@ -196,15 +196,15 @@ class Engine:
         while tasks:
             digest, kind, payload, timeout = tasks.pop()
             seq += 1
-            if kind >= CHAINED:
-                if good != seq - 1:
-                    refused.append(seq)
-                    continue
-                kind -= CHAINED
             with lock:
                 if self._revoked and seq in self._revoked:
                     self._revoked.discard(seq)
                     continue
+                if kind >= CHAINED:
+                    if good != seq - 1:
+                        refused.append(seq)
+                        continue
+                    kind -= CHAINED
                 self._started = seq
             if ledger is not None:
                 ledger.start(seq)
