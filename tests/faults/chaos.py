@@ -64,6 +64,7 @@ class Chaos:
         self.rng = random.Random(seed)
         self.log: list[str] = []
         self.calls: list[Call] = []
+        self.chains: list[list[Call]] = []
         self.deaths = 0
         self.stopped: set[int] = set()
 
@@ -73,6 +74,7 @@ class Chaos:
             (self.submit_short, 6),
             (self.submit_large, 2),
             (self.submit_map, 2),
+            (self.submit_chain, 2),
             (self.submit_failing, 1),
             (self.submit_late, 1),
             (self.submit_deadly, 1),
@@ -118,6 +120,15 @@ class Chaos:
         size, chunk = self.rng.choice([1, 50, 500]), self.rng.choice([1, 7, 100])
         result = bound.map_async(tasks.double, range(size), chunk, return_exceptions=True)
         self.calls.append(Call(result, list(range(0, 2 * size, 2)), *errors))
+
+    def submit_chain(self) -> None:
+        """Each waits for the one before."""
+        links: list[Call] = []
+        for i in range(self.rng.choice([2, 20, 200])):
+            bound = self.pool.options(after=[link.result for link in links[-1:]], retries=self.rng.choice([0, 1]))
+            links.append(Call(bound.apply_async(times, (i, 7)), 7 * i, zexec.EngineDied, zexec.ImpossibleDependency))
+        self.calls += links
+        self.chains.append(links)
 
     def submit_failing(self) -> None:
         bound, errors = self._options()
@@ -214,6 +225,9 @@ class Chaos:
             else:
                 assert type(error) in call.errors, (number, repr(error))
                 died[getattr(error, "pid", 0)] += isinstance(error, zexec.EngineDied)
+        for links in self.chains:
+            well = [link.result.successful() for link in links]
+            assert well == sorted(well, reverse=True), f"a link has run after one that failed: {well}"
         died.pop(0, None)
         assert all(count <= 1 for count in died.values()), f"two tasks of one engine failed: {died}"
         tasks.until(lambda: all(call.settled for call in self.calls))
@@ -260,9 +274,13 @@ def ids_of(result: Any) -> list[int]:
 def how_it_ended(result: zexec.AsyncResult) -> str:
     if result.cancelled():
         return "aborted"
-    return {type(None): "ok", zexec.EngineDied: "died", zexec.TimeoutError: "timeout"}.get(
-        type(result.exception()), "error"
-    )
+    ends = {
+        type(None): "ok",
+        zexec.EngineDied: "died",
+        zexec.TimeoutError: "timeout",
+        zexec.ImpossibleDependency: "impossible",
+    }
+    return ends.get(type(result.exception()), "error")
 
 
 def main() -> None:
