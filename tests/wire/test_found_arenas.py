@@ -131,6 +131,29 @@ def test_found_again(arena: Arena, others: Callable[[], Other]) -> None:  # noqa
     assert doors._found == doors._attached == {}
 
 
+def test_kept_while_something_may_be_on_its_way(arena: Arena, others: Callable[[], Other]) -> None:  # noqa: F811
+    """Its owner has ended, and what it sent before has not been read."""
+    other = others()
+    where = other(address)
+    token = doors.keep(where)
+    assert token == bytes.fromhex(where[0])
+    assert doors.keep(where) == token
+    frames = other(mine, b"k")
+    other.kill()
+    doors.forget(all=False)
+    bundle = bundles.decode(frames, 0)
+    assert not bundle.is_lost
+    assert bytes(bundle.load()) == b"k" * SIZE
+    del bundle
+    doors.keep_no_more(token)
+    doors.forget(all=False)
+    assert len(doors._found) == 1
+    doors.keep_no_more(token)
+    doors.forget(all=False)
+    assert doors._found == doors._kept == {}
+    assert doors.keep(where) is None
+
+
 def test_passed_on_by_one_who_has_it_when_its_owner_has_died(arena: Arena, others: Callable[[], Other]) -> None:  # noqa: F811
     """As by a hub: the reference leads through a descriptor of this process's."""
     owner, reader = others(), others()

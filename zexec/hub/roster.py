@@ -49,6 +49,8 @@ class Member:
     ahead: float = 0.0
     #: whether large data goes to it by reference
     shares: bool = False
+    #: what its own shared memory is known by, if it can be had from here
+    memory: bytes | None = None
 
     @property
     def pid(self) -> int:
@@ -139,9 +141,10 @@ class Roster:
         self.current = {**self.current, id: member}
         if child is not None:
             self._sentinels[child.sentinel] = serial
-        # What it gives by reference can be had from here on, also when it has died.
-        reached = self.home is not None and message.home is not None and doors.find(message.home)
-        welcome = Welcome(serial, id, self.life, self.durable, self.home, reached)
+        # What it gives by reference can be had from here on, also when it has died, until all has been read that it has sent.
+        if self.home is not None and message.home is not None:
+            member.memory = doors.keep(message.home)
+        welcome = Welcome(serial, id, self.life, self.durable, self.home, member.memory is not None)
         if gone or not self._door.send(TASKS + token, welcome):
             self.cut.append(serial)
 
@@ -285,6 +288,9 @@ class Roster:
         member = self.engines.get(serial)
         if member is not None:
             self._serials.pop(member.name, None)
+            if member.memory is not None:
+                doors.keep_no_more(member.memory)
+                member.memory = None
             for letter in (TASKS, CONTROL):
                 self._door.forget(letter + member.name)
 

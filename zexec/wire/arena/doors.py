@@ -4,7 +4,7 @@ A *door* is a descriptor of an arena's file, with the token that the arena is kn
 client's arena; a client keeps one to each of its engines' arenas (it makes the files: so it has them whenever an engine dies).
 Processes that are given nothing tell each other their *address*, where ``/proc`` leads to the file, and look there for the
 token: whoever reads it is on the same host, sees the same processes and may see into this one. Doors that were *found* so are
-let go of when their arena's owner has ended: that shows by a lock that it has on its file.
+let go of when their arena's owner has ended, which shows by a lock that it has on its file, and nobody ``keep``s them any more.
 A process's own arena is made when first needed, in the file of its *home*: each pool holds that, and when nobody does any
 more, no pool and no array, the file goes.
 """
@@ -113,6 +113,8 @@ def _arrive(duplicate: Any, token: bytes) -> Door:
 _doors: dict[bytes, Door] = {}
 #: those that were found. A process has no two descriptors of one file: to close one would drop its locks on the file
 _found: dict[bytes, Door] = {}
+#: of those, the ones that something may come through also when their owner has ended, and how often that was said
+_kept: dict[bytes, int] = {}
 _attached: dict[bytes, Attached] = {}
 _gate = threading.Lock()
 _tidy_due = 0.0
@@ -165,6 +167,25 @@ def find(address: Any) -> bool:
     return True
 
 
+def keep(address: Any) -> bytes | None:
+    """``find`` an arena, and do not let go of it before ``keep_no_more`` of what this returns, also when its owner has ended:
+    what it has sent may be on its way still. None if it cannot be reached."""
+    if not find(address):
+        return None
+    token = bytes.fromhex(address[0])
+    with _gate:
+        _kept[token] = _kept.get(token, 0) + 1
+    return token
+
+
+def keep_no_more(token: bytes) -> None:
+    """Everything has come that could."""
+    with _gate:
+        _kept[token] -= 1
+        if not _kept[token]:
+            del _kept[token]
+
+
 def _look_in_proc(token: bytes, pid: int, fd: int) -> Door:
     """Under the gate."""
     door = _found.get(token)
@@ -201,11 +222,11 @@ def forget(all: bool = True) -> None:
     """Let go of arenas that were found: at once, or when nothing of theirs is in use here any more.
 
     Args:
-        all: not only those whose owner has ended. What is sent of one later is found again.
+        all: not only those whose owner has ended and that nobody keeps. What is sent of one later is found again.
     """
     for token, door in list(_found.items()):
         with _gate:
-            if _found.get(token) is not door or not (all or not is_locked(door.fd, OWNER_AT)):
+            if _found.get(token) is not door or not (all or not (token in _kept or is_locked(door.fd, OWNER_AT))):
                 continue
             attached = _attached.get(token)
             if attached is not None:
