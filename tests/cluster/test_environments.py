@@ -12,6 +12,7 @@ import pytest
 
 import zexec
 from tests.helpers import tasks
+from tests.helpers.messages import hear
 from zexec.messages import Greet, Peer, Refused, Register, Welcome
 from zexec.net import cards
 from zexec.net.lines import Line
@@ -25,7 +26,7 @@ def test_another_python(cluster: zexec.Cluster, role: str) -> None:
     line = Line(cards.read(cluster.folder / f"{role}.json"), (b"c" if role == "client" else b"T") + os.urandom(16))
     try:
         line.send(Greet(peer, "old") if role == "client" else Register(peer))
-        answer = line.receive_within(20)
+        answer = hear(line)
         assert type(answer) is Refused
         assert f"the {role} on old-host (process 7, /opt/old/bin/python) runs Python 3.9.1" in answer.reason
         assert sys.executable in answer.reason
@@ -60,7 +61,7 @@ def test_another_clock(cluster: zexec.Cluster) -> None:
     line = Line(cards.read(cluster.folder / "engine.json"), b"T" + os.urandom(16))
     try:
         line.send(Register(peer))
-        assert type(line.receive_within(20)) is Welcome
+        assert type(hear(line)) is Welcome
         assert tasks.until(lambda: len(cluster.engines()) == 3)
         assert 3590 < cluster.engines()[2]["clock_ahead"] < 3610
         with zexec.Executor(cluster=cluster) as ex:

@@ -20,6 +20,7 @@ import zmq
 
 import zexec
 from tests.helpers import tasks
+from tests.helpers.messages import hear
 from zexec.cluster.calls import order
 from zexec.messages import CALL, Ask, Function, Greet, Greeted, Peer, Refused, Register, Submit, Task, Welcome
 from zexec.net import cards
@@ -215,7 +216,7 @@ def test_damaged_messages(start: Start, role: str, way: dict[str, Any]) -> None:
 
 def greet(line: Line, client: int = -1) -> Any:
     line.send(Greet(myself(), "liar", client))
-    return line.receive_within(20)
+    return hear(line)
 
 
 @pytest.mark.parametrize("which", ["another's id", "twice", "unknown function", "needs", "negative"])
@@ -238,7 +239,7 @@ def test_a_client_that_lies(start: Start, which: str) -> None:
             "negative": Submit([Task(-1, function, CALL, b"")], [function]),
         }
         line.send(lies[which])
-        answer = line.receive_within(20)
+        answer = hear(line)
         assert type(answer) is Refused
         assert works(cluster)
     finally:
@@ -275,7 +276,7 @@ def test_an_engine_that_lies(start: Start) -> None:
     line = raw(cluster, "engine", b"T" + os.urandom(16))
     try:
         line.send(Register(Peer(os.getpid(), "elsewhere", myself().python, "", "", 0.0)))
-        assert type(line.receive_within(20)) is Welcome
+        assert type(hear(line)) is Welcome
         for message in (b"\x02R", b"\x02r" + bytes(30), b"\x02G" + bytes(8), b"\x02H"):
             line._socket.send_multipart([message])
         line.send(Register(myself()))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from zexec.messages import Task
+from zexec.messages import Pulse, Task
+from zexec.net.lines import Line
+
+
+def hear(line: Line) -> Any:
+    """The next message of a hub that means something: it may ask at any time whether somebody is there still."""
+    while True:
+        message = line.receive_within(20)
+        if type(message) is not Pulse:
+            return message
 
 
 def plain(value: Any) -> Any:
