@@ -226,9 +226,14 @@ def forget(all: bool = True) -> None:
     """
     for token, door in list(_found.items()):
         with _gate:
-            if _found.get(token) is not door or not (all or not (token in _kept or is_locked(door.fd, OWNER_AT))):
+            if _found.get(token) is not door or (not all and token in _kept):
                 continue
             attached = _attached.get(token)
+            try:
+                if not all and is_locked(door.fd, OWNER_AT):
+                    continue
+            except (OSError, ValueError):
+                continue  # another thread has let go of the last that was in use of it just now, and so closed it
             if attached is not None:
                 attached.leave()
             else:
