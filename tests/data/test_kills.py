@@ -99,6 +99,37 @@ def test_engines(mortal: zexec.Pool) -> None:
     assert arena.free == arena.taken
 
 
+def test_results_that_are_read_when_their_engine_has_died(mortal_cluster: zexec.Cluster, tmp_path: Path) -> None:
+    """The hub is busy elsewhere, so to speak, when they come. What had been sent is not lost; nothing else is delivered."""
+    values = [np.full(N, float(i)) for i in range(2)]
+    with zexec.Pool(2, cluster=mortal_cluster) as pool:
+        rounds = good = 0
+        # Until one had been sent before its engine died: each time there is more time for that.
+        while rounds < 8 or not good:
+            rounds += 1
+            paths = [[str(tmp_path / f"{what}{rounds}.{i}") for what in ("started", "go")] for i in range(2)]
+            results = [pool.apply_async(data.doubled_when, (values[i], paths[i][1], paths[i][0])) for i in range(2)]
+            assert all(tasks.wait_for(started) for started, _ in paths)
+            pids = [engine["pid"] for engine in mortal_cluster.engines()]
+            os.kill(mortal_cluster.pid, signal.SIGSTOP)
+            try:
+                for _, go in paths:
+                    tasks.touch(go)
+                sleep(0.01 * rounds)
+                for pid in pids:
+                    kill_one(pid)
+            finally:
+                os.kill(mortal_cluster.pid, signal.SIGCONT)
+            for i, result in enumerate(results):
+                try:
+                    np.testing.assert_array_equal(result.get(UP), 2 * values[i])
+                    good += 1
+                except zexec.EngineDied:
+                    pass
+            mortal_cluster.wait_for_engines(2, UP)
+    pool.join()
+
+
 def kill_one(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)

@@ -221,7 +221,8 @@ class Chaos:
                     else:
                         assert value == call.value[i], (number, i)
             elif error is None:
-                assert call.result.get() == call.value, number
+                value = call.result.get()
+                assert value == call.value, f"call {number}: {difference(value, call.value)}"
             else:
                 assert type(error) in call.errors, (number, repr(error))
                 died[getattr(error, "pid", 0)] += isinstance(error, zexec.EngineDied)
@@ -265,6 +266,15 @@ class Chaos:
                 assert ends[id] is not None
             else:
                 assert ends[id] == how_it_ended(call.result), id
+
+
+def difference(value: Any, wanted: Any) -> str:
+    """In what a value is not what it should be."""
+    if not (isinstance(value, bytes) and isinstance(wanted, bytes)):
+        return f"{value!r} rather than {wanted!r}"
+    places = [i for i, (one, other) in enumerate(zip(value, wanted, strict=False)) if one != other]
+    zeros = sum(value[i] == 0 for i in places)
+    return f"{len(value)} bytes rather than {len(wanted)}; {len(places)} differ, {zeros} are 0, in {places[:3]} to {places[-3:]}"
 
 
 def ids_of(result: Any) -> list[int]:

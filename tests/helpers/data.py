@@ -417,9 +417,11 @@ def spoil_and_die_once(a: Any, path: str) -> float:
     return float(a.sum())
 
 
-def doubled_when(a: Any, path: str) -> Any:
+def doubled_when(a: Any, path: str, started: str | None = None) -> Any:
     from tests.helpers import tasks
 
+    if started is not None:
+        tasks.touch(started)
     tasks.wait_for(path)
     return 2 * a
 
