@@ -57,7 +57,6 @@ class FakeEngine:
     runs: int = 0  #: counts changes of what it runs, so that the end of an interrupted run is known to be void
     gone: bool = False
     frozen: bool = False  #: answers nothing, as if stopped by SIGSTOP
-
     chained: set[int] = field(default_factory=set)  #: numbers to run only if the one before has ended well here
     good: int = -1  #: number of the newest that has
 

@@ -177,6 +177,9 @@ def test_a_chain_is_stolen_whole() -> None:
     assert ends == sorted(ends)
     assert ends[-1] < sim.settled[long.id][1]
     assert blocker.id in sim.settled
+    said = [what for _, what in sim.scheduler.story(links[-1].id)]
+    assert any("sent behind what it waits for to" in what for what in said)
+    assert any("asked back from" in what for what in said)
 
 
 def test_children_of_a_task_that_is_cancelled_softly_but_has_started() -> None:

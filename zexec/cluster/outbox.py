@@ -38,7 +38,7 @@ class Outbox:
         self._known_size = 0
 
     def attach(self, line: Line, greeted: Greeted) -> None:
-        """Speak to this hub, which has nothing of us."""
+        """Speak to this hub, which has nothing of us: first of all of what engines that take a place are to run."""
         self.line, self.greeted = line, greeted
         self._known.clear()
         self._known_size = 0
@@ -119,7 +119,7 @@ class Outbox:
         self.send_tasks([rite], {"place": place, "key": key, "again": again})
 
     def resume(self, ids: Iterable[int]) -> None:
-        """The hub that has come back does not know these tasks, nor what it is not to store."""
+        """The hub that has come back does not know these tasks, nor any cancel."""
         for tasks, needs in self.unheard.unknown(ids):
             self.send_tasks(tasks, needs)
         for cancel in self.unheard.cancels():

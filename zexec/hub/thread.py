@@ -16,6 +16,9 @@ Why no task is forgotten in the inbox
   end in a result or a death, either of which turns the hub. Or another submitter wrote "not hungry": then it rings after that,
   and the turn that follows the ring sees the task.
 
+  What is told by ``tell`` is seen to at once. Whoever tells appends first and reads ``_rung`` after that; the io thread clears
+  it first and looks into the inbox after that. So if it was set, a ring was yet to be heard, and that turn sees the event.
+
 Why no message is forgotten on the way in
   A channel may announce a message once only, and a send may swallow that (ZeroMQ's do). After the last send under the lock,
   whoever holds it asks ``pending``; the io thread goes on receiving then, a submitter rings the bell.
@@ -133,8 +136,8 @@ class HubThread:
                 self._rung = True
                 self._bell.ring()
             except BaseException:
-                # Ctrl-C came before the ring: the next to tell must ring.
-                self._rung = False
+                # Ctrl-C came before the ring, or just after it, and others may count on that ring already.
+                self._bell.ring()
                 raise
 
     def is_running(self, task_id: int) -> bool:
